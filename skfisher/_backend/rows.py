@@ -1,0 +1,80 @@
+"""Bookkeeping of rows that the array API standard has no words for: duplicates, folds, scatter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skfisher._backend.arrays import Array, to_numpy
+
+__all__ = [
+    "deal_folds",
+    "distinct_rows",
+    "inverse_order",
+    "is_in",
+    "majority",
+    "recode",
+    "sorted_index",
+    "sum_by_code",
+]
+
+
+def distinct_rows(X: Array) -> tuple[Any, Any]:
+    """First index of each distinct row, in order of appearance, and each row's place among them."""
+    rows = np.ascontiguousarray(to_numpy(X) + 0.0)  # -0.0 becomes 0.0
+    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse]
+
+
+def deal_folds(order: Any, groups: Any, n_folds: int) -> list[Any]:
+    """Row indices of each fold: rows, or whole groups, dealt one after another in a random order.
+
+    Parameters
+    ----------
+    order : int vector
+        Random order of the rows (no groups) or of the groups.
+    groups : int vector or None
+        Codes 0..G-1, one per row.
+    n_folds : int
+    """
+    place: Any = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order)) % n_folds
+    fold_of_row = place if groups is None else place[groups]
+    return [np.flatnonzero(fold_of_row == f) for f in range(n_folds)]
+
+
+def is_in(rows: Any, others: Any) -> Any:
+    """Mask of `rows` that stand among `others`."""
+    return np.isin(rows, others)
+
+
+def sorted_index(rows: Any) -> Any:
+    """Row indices as a sorted integer vector."""
+    return np.sort(np.asarray(rows, dtype=np.int64))
+
+
+def recode(codes: Any) -> Any:
+    """Codes renumbered 0..G-1 without gaps."""
+    return np.unique(codes, return_inverse=True)[1]
+
+
+def sum_by_code(values: Any, codes: Any, size: int) -> Any:
+    """Sum of `values` for each code 0..size-1."""
+    return np.bincount(codes, weights=to_numpy(values), minlength=size)
+
+
+def majority(labels: Sequence[str]) -> str:
+    """The most frequent label, the earliest of equals."""
+    return Counter(labels).most_common(1)[0][0]
+
+
+def inverse_order(parts: Sequence[Any]) -> Any:
+    """Where each row stands in the concatenation of `parts`, which hold every row once."""
+    return np.argsort(np.concatenate([np.asarray(part) for part in parts]), kind="stable")
