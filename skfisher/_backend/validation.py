@@ -162,12 +162,17 @@ def as_sigma(sigma: Any, *, name: str = "sigma") -> float:
     Raises
     ------
     ValueError
-        Not a finite positive number.
+        Not a finite positive number, or so large or small that its fourth power is none.
     """
     value = float(sigma)
     if not (math.isfinite(value) and value > 0.0):
         raise ValueError(
             f"{name} is {value}: a noise level is a finite positive standard deviation in the "
             f"units of X."
+        )
+    if not 1e-70 < value < 1e70:
+        raise ValueError(
+            f"{name} is {value}, whose fourth power leaves the range of floating point: rescale X "
+            f"and the noise level together."
         )
     return value

@@ -1,0 +1,455 @@
+"""LatentGeometryAuditor."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from skfisher._backend.arrays import Array, like, namespace
+from skfisher._backend.draws import permutation, seed_of
+from skfisher._backend.rows import recode, sorted_index
+from skfisher._backend.validation import as_groups, as_row_weights
+from skfisher.bounds import Sandwich, fisher_sandwich, information_sandwich, sandwich_levels
+from skfisher.crossfit import CurveFit, curve_of_models, make_sample
+from skfisher.curves import InformationCurve, mean_complexity, select_levels
+from skfisher.estimators._common import (
+    cast_curve,
+    fit_curve,
+    read_sample,
+    warn_if_unreliable,
+    working_copy,
+)
+from skfisher.estimators._encoding import (
+    Container,
+    channel_scales,
+    encode_rows,
+    fitted_encoder,
+    varies,
+)
+from skfisher.geometry import (
+    BiLipschitz,
+    LinearMap,
+    Penalties,
+    Scale,
+    affine_part,
+    bi_lipschitz,
+    penalties,
+    scale,
+)
+from skfisher.noise import check_noise_levels, default_noise_levels
+
+__all__ = ["AuditReport", "LatentGeometryAuditor"]
+
+_ROWS = 5  # stream of the draws that choose the audited rows
+_SANDWICHES = (
+    ("fisher_information", "wide"),
+    ("mmse", "wide"),
+    ("fisher_information_rate", "tight"),
+    ("mmse_rate", "tight"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class AuditReport:
+    """What an audit found, for printing, plotting and saving.
+
+    Attributes
+    ----------
+    diffusability, diffusability_stderr : float
+        Minus the mean of t^2 R / d over the latent's own grid; higher is better.
+    n_samples, n_rows : int
+        Rows given, and rows audited (at most `max_points`).
+    standardized : bool
+        Whether each latent channel was brought to unit variance first.
+    random_state : int
+    linear : str
+        Whether the encoder is affine on the data: "affine", "not affine" or "unknown", and why.
+    scale : Scale
+    bi_lipschitz : BiLipschitz
+    penalties : Penalties
+    sandwiches : mapping of str to Sandwich
+    data_curve, latent_curve, matched_curve : InformationCurve
+        Of the data; of the latent on its own grid; of the latent at c times the data's noise.
+    """
+
+    diffusability: float
+    diffusability_stderr: float
+    n_samples: int
+    n_rows: int
+    standardized: bool
+    random_state: int
+    linear: str
+    scale: Scale
+    bi_lipschitz: BiLipschitz
+    penalties: Penalties
+    sandwiches: Mapping[str, Sandwich]
+    data_curve: InformationCurve
+    latent_curve: InformationCurve
+    matched_curve: InformationCurve
+
+
+class LatentGeometryAuditor(BaseEstimator):
+    """Compare data and latent space along the noise, and say how diffusable the latent is.
+
+    Parameters
+    ----------
+    encoder : transformer, object or None, default=None
+        A scikit-learn transformer is cloned and fitted on X, so that a search trains it inside the
+        fold (wrap it in `sklearn.frozen.FrozenEstimator` to keep a fitted one). Anything else is
+        used as it stands through `transform`, `encode` or its call, in that order. None is the
+        identity: X is a set of cached latents.
+    score_model : {"auto", "gaussian", "mixture", "kernel"} or score model, default="auto"
+        As in `FIRateEstimator`; a given model is used in both spaces and so must fit both.
+    noise_levels : array-like of shape (T,), default=None
+        Levels of the comparison in units of X; the latent is measured at c times these. None: the
+        default grid of X. The score always uses the default grid of the latent.
+    n_probes : int, default=1
+    standardize : bool, default=False
+        Bring each latent channel to mean 0 and variance 1 first, as diffusion models often do.
+    max_points : int, default=2000
+        At most so many rows are audited, drawn at random; the encoder is fitted on all.
+    device : None or "cpu", default=None
+        Where to compute; None follows X.
+    random_state : int, RandomState instance or None, default=0
+
+    Attributes
+    ----------
+    diffusability_ : float
+        Minus the mean of t^2 R / d over 21 levels from 0.05 to 5 times the latent's RMS scale.
+        Higher is better. Provisional, and blind to lost information: put a reconstruction error
+        beside it.
+    data_curve_, latent_curve_ : InformationCurve
+        Of X on `noise_levels`, of the latent on its own grid.
+    matched_curve_ : InformationCurve
+        Of the latent at c times the levels of `data_curve_`.
+    encoder_ : object
+        The fitted encoder; None for the identity.
+    bi_lipschitz_ : tuple of float
+        (m, L) with m|x - x'| <= |z - z'| <= L|x - x'|: exact on the affine hull of the data for
+        affine encoders, otherwise inner estimates from pairs (not refuted, never proved).
+    scale_ : float
+        c, the one scale between the two spaces.
+    penalties_ : Penalties
+        `dimensional_compression`, `tangential_distortion`, `encoder_curvature`, `data_curvature`;
+        NaN, with its reason, where only derivatives would tell.
+    sandwich_ : Sandwich or None
+        Bounds on J of the latent from J of the data, per level, with status and verdict; None where
+        no pair of distinct rows stays apart or L is infinite.
+    sandwiches_ : dict of str to Sandwich
+        The same for the MMSE, R, the MMSE rate and the mutual information.
+    valid_ : bool array of shape (21,)
+        Levels of `latent_curve_` that may be believed.
+    report_ : AuditReport
+    n_features_in_ : int
+    feature_names_in_ : array of shape (n_features_in_,)
+        Only where X has string column names.
+
+    Notes
+    -----
+    After Gu et al., arXiv 2604.02751. For an isometry up to c the MMSE rate of the latent at c t is
+    that of the data at t; what differs is what the encoder does to it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from skfisher import LatentGeometryAuditor
+    >>> X = np.random.default_rng(0).normal(size=(300, 4)) * [3.0, 2.0, 1.0, 0.1]
+    >>> audit = LatentGeometryAuditor(PCA(2), score_model="gaussian").fit(X)
+    >>> audit.penalties_.dimensional_compression
+    0.5
+    """
+
+    def __init__(
+        self,
+        encoder: Any = None,
+        *,
+        score_model: Any = "auto",
+        noise_levels: Any = None,
+        n_probes: int = 1,
+        standardize: bool = False,
+        max_points: int = 2000,
+        device: Any = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.encoder = encoder
+        self.score_model = score_model
+        self.noise_levels = noise_levels
+        self.n_probes = n_probes
+        self.standardize = standardize
+        self.max_points = max_points
+        self.device = device
+        self.random_state = random_state
+
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None
+    ) -> LatentGeometryAuditor:
+        """Fit the encoder where it can be, then audit it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like, default=None
+            Passed to the encoder's `fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of rows in the curves.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group share a fold and enter the errors as one.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError
+            Sparse X; an encoder that cannot be called.
+        ValueError
+            X as in `FIRateEstimator`; an encoder that does not return one finite row per row of X,
+            or maps all rows to one point.
+        """
+        return self._fit_beside(None, X, y, sample_weight, groups)
+
+    def _fit_beside(
+        self, data: CurveFit | None, X: Any, y: Any, sample_weight: Any, groups: Any
+    ) -> LatentGeometryAuditor:
+        """Fit, with the curve of the data where an audit of the same rows has it already."""
+        checked = read_sample(self, X, reset=True)
+        self._check_parameters()
+        self._seed = seed_of(self.random_state)
+        self.encoder_ = fitted_encoder(self.encoder, X, y)
+        self._container = Container.of(X)
+        n_samples = checked.shape[0]
+        weights = as_row_weights(sample_weight, n_samples)
+        codes = as_groups(groups, n_samples)
+        kept, weights, codes = self._some_rows(working_copy(checked), weights, codes)
+        self._shift, self._spread = None, None
+        make_sample(kept, weights)  # refuses X of one distinct row before the encoder is blamed
+        latent = self._encode(kept)
+        if self.standardize:
+            self._shift, self._spread = channel_scales(latent)
+            latent = (latent - self._shift) / self._spread
+        if not varies(latent):
+            raise ValueError(
+                f"encoder maps all {latent.shape[0]} audited rows to one point: it has collapsed, "
+                f"and there is nothing to diffuse."
+            )
+        self._audit(data, kept, latent, weights, codes, checked, n_samples)
+        return self
+
+    def _audit(
+        self,
+        data: CurveFit | None,
+        X: Array,
+        Z: Array,
+        weights: Any,
+        codes: Any,
+        reference: Array,
+        n_samples: int,
+    ) -> None:
+        fit = affine_part(self._encode, X, Z, random_state=self._seed)
+        linear = fit.map
+        lipschitz = bi_lipschitz(X, Z, linear=linear, random_state=self._seed)
+        stretch = scale(lipschitz, linear=linear)
+        c = stretch.c
+
+        if self.noise_levels is None:
+            levels = default_noise_levels(X, sample_weight=weights)
+        else:
+            levels = check_noise_levels(self.noise_levels, X)
+        # at L times the data's levels, the side of the sandwiches that never fails needs the data
+        # where it is measured anyway
+        bounded = math.isfinite(lipschitz.L) and lipschitz.L > 0
+        grids = [default_noise_levels(Z, sample_weight=weights), c * levels]
+        grids += [lipschitz.L * levels] if bounded else []
+        latent, (of_own, of_matched, *of_bounded) = self._curve(Z, grids, weights, codes)
+        data = self._curve(X, [levels], weights, codes)[0] if data is None else data
+        matched = select_levels(latent.curve, of_matched)
+        self.sandwiches_ = {}
+        if bounded:
+            over_m, _ = sandwich_levels(lipschitz.L * levels, lipschitz.m, lipschitz.L)
+            at_m = None
+            if over_m is not None:
+                rigid = bool(namespace(levels).all(abs(over_m / levels - 1) < 1e-9))
+                at_m = data if rigid else self._curve(X, [over_m], weights, codes)[0]
+            self.sandwiches_ = _sandwiches(
+                select_levels(latent.curve, of_bounded[0]),
+                None if at_m is None else at_m.curve,
+                data.curve,
+                lipschitz,
+                linear,
+            )
+        own_fit = CurveFit(
+            select_levels(latent.curve, of_own),
+            tuple(latent.models[k] for k in of_own),
+            latent.one_step,
+        )
+        self._store(own_fit, data, matched, reference)
+        self.bi_lipschitz_ = (lipschitz.m, lipschitz.L)
+        self.scale_ = c
+        self.penalties_ = penalties(X, Z, linear=linear)
+        self.report_ = AuditReport(
+            diffusability=self.diffusability_,
+            diffusability_stderr=mean_complexity(own_fit.curve)[1],
+            n_samples=n_samples,
+            n_rows=X.shape[0],
+            standardized=bool(self.standardize),
+            random_state=self._seed,
+            linear=f"{fit.verdict}: {fit.reason}",
+            scale=stretch,
+            bi_lipschitz=lipschitz,
+            penalties=self.penalties_,
+            sandwiches=self.sandwiches_,
+            data_curve=self.data_curve_,
+            latent_curve=self.latent_curve_,
+            matched_curve=self.matched_curve_,
+        )
+
+    def _store(
+        self,
+        own: CurveFit,
+        data: CurveFit,
+        matched: InformationCurve,
+        reference: Array,
+    ) -> None:
+        self._fit, self._data_fit = own, data
+        self.data_curve_ = cast_curve(data.curve, reference)
+        self.latent_curve_ = cast_curve(own.curve, reference)
+        self.matched_curve_ = cast_curve(matched, reference)
+        self.valid_ = self.latent_curve_.valid
+        self.sandwich_ = self.sandwiches_.get("fisher_information")
+        self.diffusability_ = -mean_complexity(own.curve)[0]
+
+    def _curve(
+        self, X: Array, grids: Sequence[Array], weights: Any, codes: Any
+    ) -> tuple[CurveFit, list[list[int]]]:
+        """Curve on the union of some grids, and the place of each grid in it."""
+        union, places = _union_of_grids(grids)
+        fit, _, _ = fit_curve(
+            X,
+            score_model=self.score_model,
+            noise_levels=union,
+            n_probes=self.n_probes,
+            random_state=self._seed,
+            sample_weight=weights,
+            groups=codes,
+            with_rate=True,
+        )
+        return fit, places
+
+    def _check_parameters(self) -> None:
+        if not isinstance(self.max_points, numbers.Integral) or self.max_points < 2:
+            raise ValueError(
+                f"max_points is {self.max_points!r}: pass the most rows to audit, 2 or more."
+            )
+        if self.device not in (None, "cpu"):
+            raise ValueError(
+                f"device is {self.device!r}: this version computes where X lies; pass device=None."
+            )
+
+    def _some_rows(self, X: Array, weights: Any, codes: Any) -> tuple[Array, Any, Any]:
+        """At most `max_points` rows, in their order, with their weights and groups."""
+        n_rows = X.shape[0]
+        if n_rows <= self.max_points:
+            return X, weights, codes
+        index = sorted_index(permutation(self._seed, (_ROWS,), n_rows)[: self.max_points])
+        xp = namespace(X)
+        return (
+            xp.take(X, xp.asarray(index), axis=0),
+            None if weights is None else weights[index],
+            None if codes is None else recode(codes[index]),
+        )
+
+    def _encode(self, X: Array) -> Array:
+        Z = working_copy(encode_rows(self.encoder_, X, self._container))
+        return Z if self._spread is None else (Z - self._shift) / self._spread
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """`diffusability_` measured on X with the fitted encoder, on the fitted latent grid.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows that were not fitted on; at most `max_points` of them are used.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+            Higher is better.
+
+        Warns
+        -----
+        UnreliableEstimateWarning
+            More than half of the fitted levels are not valid.
+        """
+        checked = read_sample(self, X, reset=False)
+        weights = as_row_weights(sample_weight, checked.shape[0])
+        kept, weights, _ = self._some_rows(working_copy(checked), weights, None)
+        latent = self._encode(kept)
+        fit: CurveFit = self._fit
+        curve = curve_of_models(
+            make_sample(latent, weights),
+            like(fit.curve.noise_levels, latent),
+            fit.models,
+            names=fit.curve.score_models,
+            one_step=fit.one_step,
+            n_probes=self.n_probes,
+            seed=self._seed,
+            bracket=False,
+        ).curve
+        warn_if_unreliable(self.latent_curve_, f"{type(self).__name__}.score")
+        return -mean_complexity(curve)[0]
+
+
+def _union_of_grids(grids: Sequence[Array]) -> tuple[Array, list[list[int]]]:
+    """Increasing union of noise levels, equal to 1e-9 taken as one, and each grid's place in it."""
+    xp = namespace(*grids)
+    values = [[float(sigma) for sigma in grid] for grid in grids]
+    union: list[float] = []
+    for sigma in sorted(sigma for grid in values for sigma in grid):
+        if not union or sigma > union[-1] * (1 + 1e-9):
+            union.append(sigma)
+    places = [
+        [min(range(len(union)), key=lambda k: abs(union[k] - sigma)) for sigma in grid]
+        for grid in values
+    ]
+    return like(union, xp.concat(list(grids))), places
+
+
+def _sandwiches(
+    latent: InformationCurve,
+    over_m: InformationCurve | None,
+    over_L: InformationCurve,
+    lipschitz: BiLipschitz,
+    linear: LinearMap | None,
+) -> dict[str, Sandwich]:
+    """Every sandwich of the latent, by quantity."""
+    constants: dict[str, Any] = {
+        "m": lipschitz.m,
+        "L": lipschitz.L,
+        "exact_constants": lipschitz.exact,
+    }
+    rank = linear.rank_data if linear is not None else over_L.n_features
+    found = {
+        quantity: fisher_sandwich(
+            latent,
+            over_m,
+            over_L,
+            rank=rank,
+            quantity=quantity,
+            kind=kind,
+            linear=linear is not None,
+            **constants,
+        )
+        for quantity, kind in _SANDWICHES
+    }
+    found["mutual_information"] = information_sandwich(latent, over_m, over_L, **constants)
+    return found
