@@ -21,6 +21,7 @@ from skfisher._backend.rows import (
     distinct_rows,
     inverse_order,
     is_in,
+    linked_groups,
     majority,
     recode,
     sorted_index,
@@ -53,8 +54,9 @@ class Sample:
     """Distinct rows of a sample with their weights and groups.
 
     Equal rows are merged and their weights added: a repeated row is no independent evidence, and a
-    score model must not be tested on a point that it has seen under another index. Rows of weight
-    zero are dropped. Integer weights thus equal repetition exactly.
+    score model must not be tested on a point that it has seen under another index. Groups that
+    share a row become one. Rows of weight zero are dropped. Integer weights thus equal repetition
+    exactly.
 
     Attributes
     ----------
@@ -93,7 +95,7 @@ def make_sample(X: Array, sample_weight: Any = None, groups: Any = None) -> Samp
     Raises
     ------
     ValueError
-        All rows with weight are equal.
+        All rows with weight are equal, or in one group.
     """
     first, place = distinct_rows(X)
     n_rows = X.shape[0]
@@ -111,7 +113,12 @@ def make_sample(X: Array, sample_weight: Any = None, groups: Any = None) -> Samp
     xp = namespace(X)
     rows = xp.take(X, xp.asarray(first), axis=0)
     equal = bool((total == total[0]).all())
-    codes = None if groups is None else recode(groups[first])
+    codes = None if groups is None else recode(linked_groups(groups, place)[first])
+    if codes is not None and codes.max() == 0:
+        raise ValueError(
+            "groups leave one independent group once rows of weight zero are dropped and groups "
+            "that share a row are joined: pass at least two, or groups=None."
+        )
     return Sample(rows, None if equal else like(total, X), codes)
 
 

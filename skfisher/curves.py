@@ -506,7 +506,7 @@ def _why_invalid(
     checked = {"J": ("fisher_information", limits.stderr), "MMSE": ("mmse", limits.stderr)}
     if with_rate:
         checked["R"] = ("fisher_information_rate", limits.stderr)
-        checked["the MMSE rate"] = ("mmse_rate", limits.stderr)
+        checked["the MMSE rate"] = ("mmse_rate", limits.rate_stderr)
     if not all(
         math.isfinite(record[name]) and math.isfinite(record[f"{name}_stderr"])
         for name, _ in checked.values()

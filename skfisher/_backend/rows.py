@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from skfisher._backend.arrays import Array, to_numpy
 
@@ -15,6 +17,7 @@ __all__ = [
     "distinct_rows",
     "inverse_order",
     "is_in",
+    "linked_groups",
     "majority",
     "recode",
     "sorted_index",
@@ -53,6 +56,20 @@ def deal_folds(order: Any, groups: Any, n_folds: int) -> list[Any]:
 def is_in(rows: Any, others: Any) -> Any:
     """Mask of `rows` that stand among `others`."""
     return np.isin(rows, others)
+
+
+def linked_groups(groups: Any, place: Any) -> Any:
+    """Groups joined where they hold the same row; `place` is each row's place among the distinct.
+
+    Returns
+    -------
+    int vector
+        Codes 0..G-1, one per row.
+    """
+    n_groups, n_distinct = int(groups.max()) + 1, int(place.max()) + 1
+    size = n_groups + n_distinct
+    links = coo_array((np.ones(len(groups)), (groups, n_groups + place)), shape=(size, size))
+    return connected_components(links, directed=False)[1][groups]
 
 
 def sorted_index(rows: Any) -> Any:

@@ -116,7 +116,12 @@ def as_row_weights(sample_weight: Any, n_rows: int) -> Any:
     """
     if sample_weight is None:
         return None
-    weights = np.asarray(to_numpy(sample_weight), dtype=np.float64)
+    try:
+        weights = np.asarray(to_numpy(sample_weight), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"sample_weight cannot be read as numbers ({error}): pass one weight per row of X."
+        ) from error
     if weights.ndim == 0:
         weights = np.full(n_rows, float(weights))
     if weights.shape != (n_rows,):

@@ -354,10 +354,12 @@ class LatentGeometryAuditor(BaseEstimator):
 
     def _some_rows(self, X: Array, weights: Any, codes: Any) -> tuple[Array, Any, Any]:
         """At most `max_points` rows, in their order, with their weights and groups."""
-        n_rows = X.shape[0]
-        if n_rows <= self.max_points:
+        order = permutation(self._seed, (_ROWS,), X.shape[0])
+        if weights is not None:
+            order = order[weights[order] > 0]
+        if len(order) <= self.max_points:
             return X, weights, codes
-        index = sorted_index(permutation(self._seed, (_ROWS,), n_rows)[: self.max_points])
+        index = sorted_index(order[: self.max_points])
         xp = namespace(X)
         return (
             xp.take(X, xp.asarray(index), axis=0),

@@ -68,6 +68,11 @@ def check_score_model_name(score_model: Any) -> None:
                 f"score_model is {score_model!r}: choose one of {', '.join(SCORE_MODELS)}, or pass "
                 f"a score model called as model(y, sigma)."
             )
+    elif isinstance(score_model, type):
+        raise TypeError(
+            f"score_model is the class {score_model.__name__}: pass an instance, "
+            f"{score_model.__name__}(...), or one of {', '.join(SCORE_MODELS)}."
+        )
     elif not callable(score_model):
         raise TypeError(
             f"score_model is a {type(score_model).__name__}, which cannot be called: pass one of "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skfisher._backend.arrays import Array
+from skfisher._backend.arrays import Array, namespace
 from skfisher._backend.linearize import central_jvp, central_step
 
 __all__ = ["as_score_model"]
@@ -63,5 +63,10 @@ class _Checked:
                 f"score_model returned shape {shape or type(values).__name__} for y of shape "
                 f"{tuple(y.shape)} at sigma {sigma:.6g}: a score has one row per row of y and one "
                 f"column per feature."
+            )
+        if namespace(y).isdtype(values.dtype, "complex floating"):
+            raise ValueError(
+                f"score_model returned complex numbers ({values.dtype}) at sigma {sigma:.6g}: a "
+                f"score is real, pass its real part if the other is rounding."
             )
         return values
