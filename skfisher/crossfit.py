@@ -27,7 +27,8 @@ from skfisher._backend.rows import (
     sorted_index,
     sum_by_code,
 )
-from skfisher.curves import InformationCurve, UpperBound, Validity, assemble_curve
+from skfisher.assembly import UpperBound, assemble_curve
+from skfisher.curves import InformationCurve, Validity
 from skfisher.forms import FORMS, form_rows, lower_bound, noise_prediction_scores
 from skfisher.scores.fitting import fit_gaussian, fit_mixture, mixture_sizes, sample_moments
 from skfisher.scores.kernel import KernelScore

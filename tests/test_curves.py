@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from strategies import covariance, noise_ratios, scales, seeds
 
+from skfisher.assembly import UpperBound, assemble_curve
 from skfisher.curves import (
     InformationCurve,
-    UpperBound,
     Validity,
-    assemble_curve,
     gaussian_curve,
     information_weights,
     mean_complexity,
@@ -54,7 +53,9 @@ def test_gaussian_curve_equals_matrix_algebra(seed, n, rank, ratio, scale):
     }
     sizes = {"mmse": n * t, "fisher_information": n / t, "fisher_information_rate": n / t**2}
     for name, value in expected.items():
-        assert abs(getattr(curve, name)[0] - value) < 1e-9 * sizes.get(name, 1.0) + 1e-8 * abs(value)
+        assert abs(getattr(curve, name)[0] - value) < 1e-9 * sizes.get(name, 1.0) + 1e-8 * abs(
+            value
+        )
     assert abs(curve.noise_gain[0] - (n - 2 * t * np.trace(P))) < 1e-9 * n
 
 
@@ -121,11 +122,11 @@ def test_selecting_from_two_levels_leaves_the_integrals_whole():
 def test_mean_complexity_is_that_of_the_finite_levels_with_its_error():
     curve = replace(
         gaussian_curve(np.eye(2), np.asarray([0.5, 1.0, 2.0])),
-        complexity_penalty=np.asarray([0.4, np.nan, 1.2]),
+        complexity_penalty=np.asarray([0.4, np.nan, 1.6]),
         complexity_penalty_covariance=np.asarray([[4, 0, 2], [0, 0, 0], [2, 0, 9.0]]) * 1e-4,
     )
     mean, error = mean_complexity(curve)
-    assert mean == pytest.approx((0.4 + 1.2) / 2 / 2)
+    assert mean == pytest.approx((0.4 + 1.6) / 2 / 2)
     assert error == pytest.approx(math.sqrt((4 + 9 + 2 * 2) * 1e-4) / 4)
     nowhere = replace(curve, complexity_penalty=np.full(3, np.nan))
     assert all(map(math.isnan, mean_complexity(nowhere)))
@@ -156,7 +157,9 @@ def test_one_level_covers_no_part_of_an_integral():
     np.testing.assert_array_equal(viv_weights(np.asarray([0.5])), [0.0])
 
 
-def assembled(oracle, eigenvalues, *, error=1e-4, means=None, bounds=None, validity=None, n_rows=1e4):
+def assembled(
+    oracle, eigenvalues, *, error=1e-4, means=None, bounds=None, validity=None, n_rows=1e4
+):
     """The curve that forms without error would give, with a small covariance beside them."""
     t = oracle.noise_levels**2
     j, rho = t * oracle.fisher_information, t**2 * oracle.fisher_information_rate
@@ -203,7 +206,9 @@ def test_tails_bracket_what_no_grid_covers(law, levels):
     oracle = mixture_1d_oracle(*LAWS[law], sigma)
     curve = assembled(oracle, [variance_of(*LAWS[law])])
     spline = 5e-3  # of a cubic through few points
-    information = quad(lambda u: d_eff(math.exp(u)), math.log(sigma[0]), 9, epsabs=1e-6, limit=200)[0]
+    information = quad(lambda u: d_eff(math.exp(u)), math.log(sigma[0]), 9, epsabs=1e-6, limit=200)[
+        0
+    ]
     low, high = curve.mutual_information_bounds[0]
     assert low - spline <= information <= high + spline
     assert low <= curve.mutual_information[0] <= high
@@ -231,7 +236,9 @@ def test_levels_that_failed_are_left_out_of_the_integrals():
     assert part.reasons[4] == "the score is not finite"
     assert np.isnan(part.mutual_information[[0, 4]]).all()
     kept = [1, 2, 3, 5, 6, 7, 8]
-    np.testing.assert_allclose(part.mutual_information[kept], whole.mutual_information[kept], atol=0.02)
+    np.testing.assert_allclose(
+        part.mutual_information[kept], whole.mutual_information[kept], atol=0.02
+    )
     assert part.viv == pytest.approx(whole.viv, abs=0.02)
     nowhere = assembled(oracle, [1.0], means=np.full_like(means, np.nan))
     assert not nowhere.valid.any()
@@ -259,14 +266,14 @@ def test_assembled_curve_gives_back_the_quantities_behind_its_forms():
 
 ONE = mixture_1d_oracle(*LAWS["two modes"], [0.5])
 J_ONE = 0.25 * ONE.fisher_information[0]
-RIGHT = np.asarray(
-    [J_ONE] * 4 + [0.0625 * ONE.fisher_information_rate[0], ONE.mmse_rate[0]] * 2
-)
+RIGHT = np.asarray([J_ONE] * 4 + [0.0625 * ONE.fisher_information_rate[0], ONE.mmse_rate[0]] * 2)
 
 
 def scaled(**factors):
     """Means of the forms, some of them times a factor."""
-    return RIGHT * np.asarray([factors.get(name.replace(" ", "_").replace("-", "_"), 1.0) for name in FORMS])
+    return RIGHT * np.asarray(
+        [factors.get(name.replace(" ", "_").replace("-", "_"), 1.0) for name in FORMS]
+    )
 
 
 REASONS = {
@@ -308,3 +315,13 @@ def test_errors_count_the_fitted_multiples():
     # same covariance of the means, but three degrees of freedom of twelve are spent
     ratio = small.fisher_information_stderr[0] / large.fisher_information_stderr[0]
     assert ratio == pytest.approx(math.sqrt(12 / 9), rel=0.1)
+
+
+def test_the_score_never_falls_for_a_penalty_that_no_law_has():
+    curve = gaussian_curve(np.diag([2.0, 1.0]), np.asarray([0.5, 1.0, 2.0]))
+    wild = replace(curve, complexity_penalty=np.asarray([-50.0, *curve.complexity_penalty[1:]]))
+    t, J = curve.noise_levels**2, curve.fisher_information
+    floor = (t[0] * J[0]) ** 2 / 2
+    expected = (floor + curve.complexity_penalty[1] + curve.complexity_penalty[2]) / 6
+    assert mean_complexity(wild)[0] == pytest.approx(expected, rel=1e-12)
+    assert mean_complexity(curve)[0] == pytest.approx(np.mean(curve.complexity_penalty) / 2)
