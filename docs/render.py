@@ -1,0 +1,191 @@
+"""What the pages take from elsewhere at build time: benchmark results, limits, the picture.
+
+Everything is written to docs/generated/*.inc and included from the pages.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from skfisher.curves import Validity
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+
+INTRODUCTIONS = {
+    "samples": (
+        "From samples alone",
+        "Curves of random mixtures and noisy manifolds with ``score_model='auto'``, against the "
+        "truth: shares of the valid levels that keep each promise, and valid levels of 21 for each "
+        "law.",
+    ),
+    "coverage": (
+        "Coverage of the intervals",
+        "Share of replications in which the truth lies within 1.96 and within 4 of the reported "
+        "standard errors, per noise level.",
+    ),
+    "dimension": (
+        "Effective dimension of manifolds",
+        "Estimates on noise-free manifolds against their dimension or against quadrature.",
+    ),
+    "kernel": (
+        "The kernel score",
+        "Pointwise errors against multi-precision arithmetic, times against the two bare matrix "
+        "products of the same shapes, peak memory.",
+    ),
+}
+ORDER = tuple(INTRODUCTIONS)
+READING_ORDER = (
+    "plot_information_curve.py",
+    "plot_circle_effective_dimension.py",
+    "plot_own_score_model.py",
+    "plot_audit_encoder.py",
+    "plot_pipeline_and_search.py",
+)
+# rows of single fits, from which the summary beside them is made
+LEFT_OUT = {"cases", "environment"}
+
+
+class ReadingOrder:
+    """Sort key of the gallery: from one curve to a search."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, name):
+        return (READING_ORDER.index(name) if name in READING_ORDER else len(READING_ORDER), name)
+
+
+def write_all(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = {"benchmarks": benchmarks(), "validity": validity(), "picture": picture()}
+    for name, text in pieces.items():
+        path = folder / f"{name}.inc"
+        # an unchanged file keeps its time, so that nothing is rebuilt for it
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def picture():
+    """The picture of the README, where there is one."""
+    if not (ROOT / "docs" / "demo.png").exists():
+        return ""
+    return (
+        ".. image:: /demo.png\n"
+        "   :alt: Ranked encoders of scikit-learn's digits, what they lose, and their curves\n\n"
+    )
+
+
+def validity():
+    """Limits of a valid level, from the class that holds them."""
+    meaning = {
+        line.strip().split(" : ")[0]: following.strip()
+        for line, following in zip(
+            Validity.__doc__.splitlines(), Validity.__doc__.splitlines()[1:], strict=False
+        )
+        if " : " in line
+    }
+    rows = [
+        [f"``{field.name}``", shown(field.default), escape(meaning[field.name])]
+        for field in dataclasses.fields(Validity)
+    ]
+    return table(["limit", "default", "what it bounds"], rows)
+
+
+def benchmarks():
+    """A section for every JSON file in benchmarks/results."""
+    files = {path.stem: path for path in RESULTS.glob("*.json")}
+    names = [name for name in ORDER if name in files] + sorted(set(files) - set(ORDER))
+    if not names:
+        return "No results are stored in ``benchmarks/results``.\n"
+    return "\n".join(section(name, json.loads(files[name].read_text("utf-8"))) for name in names)
+
+
+def section(name, result):
+    title, introduction = INTRODUCTIONS.get(name, (words(name).capitalize(), ""))
+    parts = [title, "-" * len(title), "", introduction, ""]
+    for key, value in result.items():
+        if key not in LEFT_OUT:
+            parts += block(key, value)
+    parts += [f"*{conditions(result)}*", ""]
+    return "\n".join(parts)
+
+
+def block(key, value):
+    """A table of a list of records or of a dictionary, under its name."""
+    head = [] if key in ("rows", "summary") else [f".. rubric:: {words(key).capitalize()}", ""]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [*head, records(value)]
+    flat = flatten(value) if isinstance(value, dict) else {words(key): value}
+    return [*head, table(["", "value"], [[escape(k), shown(v)] for k, v in flat.items()])]
+
+
+def records(rows):
+    """A table of records; dictionaries and lists in a record become lines of their own."""
+    lines = []
+    for row in rows:
+        plain = {k: v for k, v in row.items() if not isinstance(v, dict)}
+        nested = {k: v for k, v in row.items() if isinstance(v, dict)}
+        for line in [plain | {"quantity": words(k)} | v for k, v in nested.items()] or [plain]:
+            lines += side_by_side(line)
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    return table(
+        [words(column) for column in columns],
+        [[shown(line.get(column, "")) for column in columns] for line in lines],
+    )
+
+
+def side_by_side(line):
+    """A line for each place of the lists in it, where they are of one length."""
+    lists = {k: v for k, v in line.items() if isinstance(v, list)}
+    if len({len(v) for v in lists.values()}) != 1:
+        return [line]
+    (length,) = {len(v) for v in lists.values()}
+    return [line | {k: v[i] for k, v in lists.items()} for i in range(length)]
+
+
+def flatten(value, prefix=""):
+    found = {}
+    for key, inner in value.items():
+        name = f"{prefix}{words(key)}"
+        found |= flatten(inner, f"{name}: ") if isinstance(inner, dict) else {name: inner}
+    return found
+
+
+def conditions(result):
+    """When and with what it was measured."""
+    of = result.get("environment", {})
+    keys = ("date", "skfisher", "python", "numpy", "scipy", "scikit-learn", "machine")
+    found = [f"{key} {of[key]}" for key in keys if key in of]
+    counts = {"processors": ("processors", "cpus"), "threads": ("threads",)}
+    for label, names in counts.items():
+        found += [f"{label} {of[name]}" for name in names if name in of]
+    if not found:
+        return "Measured under conditions that the file does not state."
+    return escape("Measured with: " + ", ".join(found) + ".")
+
+
+def words(key):
+    return str(key).replace("_", " ")
+
+
+def escape(text):
+    return "".join(f"\\{c}" if c in "\\*`|_" else c for c in str(text))
+
+
+def shown(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(shown(v) for v in value)
+    return escape(words(value)) if isinstance(value, str) else str(value)
+
+
+def table(header, rows):
+    """A list-table: cells of any length, no columns to align."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in [[escape(h) for h in header], *rows]:
+        lines += [f"   {'* -' if i == 0 else '  -'} {cell}".rstrip() for i, cell in enumerate(row)]
+    return "\n".join([*lines, "", ""])
