@@ -1,0 +1,95 @@
+"""Effective dimension of noise-free manifolds between four point spacings and a tenth of the reach.
+
+    python benchmarks/bench_dimension.py
+
+The spacing of N points on a manifold of dimension k is (volume / N)^(1/k). Writes
+benchmarks/results/dimension.json; finished cases are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from _record import environment, write_json
+
+from skfisher import FisherInformationEstimator
+from skfisher.testing import circle_oracle, sphere_oracle
+
+RESULT = Path(__file__).parent / "results" / "dimension.json"
+INNER, OUTER = 1.5 * np.pi, 4.5 * np.pi  # turns of the roll r = angle
+HEIGHT = 8.0
+
+
+def circle(size, rng):
+    angle = rng.uniform(0, 2 * np.pi, size)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def sphere(size, rng):
+    x = rng.standard_normal((size, 3))
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def roll(size, rng):
+    """Uniform by area, so that one spacing describes it."""
+    angle = np.linspace(INNER, OUTER, 100_001)
+    length = np.concatenate([[0], np.cumsum(np.hypot(angle[1:], 1) * np.diff(angle))])
+    u = np.interp(rng.uniform(0, length[-1], size), length, angle)
+    return np.stack([u * np.cos(u), u * np.sin(u), rng.uniform(0, HEIGHT, size)], axis=1)
+
+
+def area_of_roll():
+    angle = np.linspace(INNER, OUTER, 100_001)
+    return HEIGHT * np.sum(np.hypot(angle[1:], 1) * np.diff(angle))
+
+
+CASES = {
+    # name: (sampler, points, dimension, volume, reach, oracle)
+    "circle": (circle, 5000, 1, 2 * np.pi, 1.0, circle_oracle),
+    "sphere": (sphere, 40_000, 2, 4 * np.pi, 1.0, sphere_oracle),
+    "roll": (roll, 140_000, 2, area_of_roll(), np.pi, None),  # half the gap between turns
+}
+
+
+def run(name, n_levels=4):
+    sampler, size, k, volume, reach, oracle = CASES[name]
+    low, high = 4 * (volume / size) ** (1 / k), reach / 10
+    levels = np.geomspace(low, high, n_levels)
+    start = time.perf_counter()
+    X = sampler(size, np.random.default_rng(0))
+    estimator = FisherInformationEstimator("kernel", noise_levels=levels).fit(X)
+    found = estimator.effective_dimension_
+    row = {
+        "case": name,
+        "n_samples": size,
+        "dimension": k,
+        "levels": levels.tolist(),
+        "effective_dimension": found.tolist(),
+        "stderr": estimator.curve_.effective_dimension_stderr.tolist(),
+        "valid": estimator.valid_.tolist(),
+        "off the dimension": (found / k - 1).tolist(),
+        "seconds": time.perf_counter() - start,
+    }
+    if oracle is not None:
+        truth = np.asarray(oracle(1.0, levels).effective_dimension)
+        row["off the quadrature"] = (found / truth - 1).tolist()
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    rows = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
+    for name in [name for name in CASES if name not in {row["case"] for row in rows}]:
+        rows.append(run(name))
+        print(json.dumps(rows[-1]), flush=True)
+        write_json(arguments.out, {"environment": environment(), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
