@@ -2,11 +2,13 @@
 
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import mpmath as mp
 import numpy as np
 import pytest
 from sklearn.base import clone
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skfisher.scores import ExactScoreModel, KernelScore
 from skfisher.scores import kernel as kernel_module
@@ -184,6 +186,21 @@ def test_chunks_of_rows_change_nothing(noise, rtol, rng):
     for memory_budget in (1, 4 * 7 * 150 * 8, 10**5):
         model = KernelScore(X, memory_budget=memory_budget)
         assert_same(all_values(model, y, noise, y, X, np.arange(150)), whole, rtol)
+
+
+def test_threads_change_nothing_and_leave_blas_as_it_was(rng):
+    X = cloud(rng, 300, 4)
+    y = X + 0.5 * rng.standard_normal(X.shape)
+    model = KernelScore(X, memory_budget=10**5)
+    with threadpool_limits(1, user_api="blas"):
+        alone = model.moments(y, 0.5).hessian_squared_norm
+    with threadpool_limits(2, user_api="blas"):
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(model.moments, y, 0.5) for _ in range(8)]
+        for call in calls:
+            np.testing.assert_allclose(call.result().hessian_squared_norm, alone, rtol=1e-11)
+        threads = {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"}
+        assert max(threads) == 2
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.3, 1.0, 30.0])

@@ -1,14 +1,61 @@
-"""Posterior weights of reference points, in place where the array library allows it."""
+"""Posterior weights of reference points: in place and over threads where NumPy holds them."""
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from skfisher._backend.arrays import Array, is_numpy, namespace
 
-__all__ = ["product", "unnormalised_posterior", "weigh", "workspace"]
+__all__ = [
+    "map_chunks",
+    "n_workers",
+    "product",
+    "unnormalised_posterior",
+    "weigh",
+    "workspace",
+]
+
+_MOST_WORKERS = 8
+_LIMITING = threading.Lock()
+
+Result = TypeVar("Result")
+
+
+@cache
+def _blas() -> Any:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def n_workers(reference: Array) -> int:
+    """Threads to share out chunks to: for NumPy those of its BLAS, otherwise one."""
+    if not is_numpy(reference):
+        return 1
+    threads = [library["num_threads"] for library in _blas().info()]
+    return min(_MOST_WORKERS, max(threads, default=1))
+
+
+def map_chunks(
+    function: Callable[[slice], Result], chunks: Sequence[slice], workers: int
+) -> list[Result]:
+    """`function` of every chunk, in their order, on `workers` threads of one BLAS thread each.
+
+    Exponentials then run on all cores and no matrix product waits for another thread. The number
+    of BLAS threads belongs to the process: a second call at the same time leaves it alone.
+    """
+    if workers < 2 or len(chunks) < 2 or not _LIMITING.acquire(blocking=False):
+        return [function(chunk) for chunk in chunks]
+    try:
+        with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(function, chunks))
+    finally:
+        _LIMITING.release()
 
 
 def workspace(rows: int, columns: int, reference: Array) -> Array | None:

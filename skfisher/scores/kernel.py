@@ -7,7 +7,14 @@ from typing import Any
 from array_api_compat import device
 
 from skfisher._backend.arrays import MEMORY_BUDGET, Array, like, namespace, row_chunks, to_numpy
-from skfisher._backend.posterior import product, unnormalised_posterior, weigh, workspace
+from skfisher._backend.posterior import (
+    map_chunks,
+    n_workers,
+    product,
+    unnormalised_posterior,
+    weigh,
+    workspace,
+)
 from skfisher._backend.validation import as_groups, as_sample, as_sigma
 from skfisher.scores.closed.parameters import as_points
 from skfisher.scores.contract import LocalMoments
@@ -83,7 +90,8 @@ class KernelScore:
       over t; where C itself is small the norms take in more neighbours, down to weights that
       underflow.
 
-    Points are centred at their mean before anything else, and rows are processed in chunks.
+    Points are centred at their mean before anything else. Rows are processed in chunks, which
+    for NumPy are shared out to as many threads as BLAS would use.
 
     References
     ----------
@@ -235,7 +243,8 @@ class KernelScore:
         for name, a in given.items():
             as_points(a, name, self.n_features, like_rows=y)
         slices = self._left_out(exclude, y.shape[0])
-        centre, cloud = self._cloud(y, sigma)
+        workers = n_workers(y)
+        centre, cloud = self._cloud(y, sigma, self.memory_budget // workers)
         given["y"] = (y - centre) / sigma
         if "clean" in given:
             given["clean"] = (given["clean"] - centre) / sigma
@@ -243,22 +252,25 @@ class KernelScore:
         row_bytes = size * xp.finfo(y.dtype).bits / 8
         # small chunks stay in cache; the norms build a table per chunk and want long ones
         wished = max(4 * 2**20, 8 * size * (1024 if want == "norms" else 128))
-        chunks = list(row_chunks(y.shape[0], row_bytes, int(min(wished, self.memory_budget / 4))))
+        chunks = list(row_chunks(y.shape[0], row_bytes, min(wished, cloud.memory_budget // 4)))
         chunks = chunks or [slice(0, 0)]
-        spaces = [workspace(chunks[0].stop, size, y) for _ in range(1 + ("v" in given))]
-        pieces = [
-            self._rows(
-                {name: a[chunk, :] for name, a in given.items()},
-                None if slices is None else slices[chunk, :],
-                cloud,
-                want,
-                spaces,
-            )
-            for chunk in chunks
+        spare = [
+            [workspace(chunks[0].stop, size, y) for _ in range(1 + ("v" in given))]
+            for _ in range(workers)
         ]
+
+        def evaluate(chunk: slice) -> Fields:
+            rows = {name: a[chunk, :] for name, a in given.items()}
+            spaces = spare.pop()
+            hidden = None if slices is None else slices[chunk, :]
+            fields = self._rows(rows, hidden, cloud, want, spaces)
+            spare.append(spaces)
+            return fields
+
+        pieces = map_chunks(evaluate, chunks, workers)
         return {name: xp.concat([piece[name] for piece in pieces]) for name in pieces[0]}
 
-    def _cloud(self, y: Array, sigma: float) -> tuple[Array, Cloud]:
+    def _cloud(self, y: Array, sigma: float, memory_budget: int) -> tuple[Array, Cloud]:
         """The points in the library, dtype and device of `y`, and what one noise level needs."""
         xp = namespace(y)
         kind = (type(y), y.dtype, device(y))
@@ -283,7 +295,7 @@ class KernelScore:
             tiny=float(dtype.smallest_normal),
             tolerance=_TOLERANCE[int(dtype.bits)],
             truncation=float(dtype.eps) if self.truncation is None else self.truncation,
-            memory_budget=self.memory_budget,
+            memory_budget=memory_budget,
         )
 
     def _left_out(self, exclude: Any, m: int) -> Any:
@@ -396,7 +408,7 @@ class KernelScore:
         columns = xp.matrix_transpose(cloud.points) / cloud.sigma
         denoiser, hessian = xp.zeros_like(q), xp.zeros_like(q)
         pair_bytes = 3 * columns.shape[1] * xp.finfo(q.dtype).bits / 8
-        for block in row_chunks(len(pairs), pair_bytes, self.memory_budget // 4):
+        for block in row_chunks(len(pairs), pair_bytes, cloud.memory_budget // 4):
             a, b = (xp.asarray(side, device=device(q)) for side in zip(*pairs[block], strict=True))
             table = xp.take(columns, a, axis=0) * xp.take(columns, b, axis=0)
             C = xp.matmul(w, table.T) - q[:, None] * xp.take(mu, a, axis=1) * xp.take(mu, b, axis=1)
