@@ -48,15 +48,15 @@ def area_of_roll():
 
 
 CASES = {
-    # name: (sampler, points, dimension, volume, reach, oracle)
-    "circle": (circle, 5000, 1, 2 * np.pi, 1.0, circle_oracle),
-    "sphere": (sphere, 40_000, 2, 4 * np.pi, 1.0, sphere_oracle),
-    "roll": (roll, 140_000, 2, area_of_roll(), np.pi, None),  # half the gap between turns
+    # name: (sampler, points, dimension, volume, reach, oracle, levels)
+    "circle": (circle, 5000, 1, 2 * np.pi, 1.0, circle_oracle, 4),
+    "sphere": (sphere, 25_000, 2, 4 * np.pi, 1.0, sphere_oracle, 2),
+    "roll": (roll, 140_000, 2, area_of_roll(), np.pi, None, 1),  # half the gap between turns
 }
 
 
-def run(name, n_levels=4):
-    sampler, size, k, volume, reach, oracle = CASES[name]
+def run(name):
+    sampler, size, k, volume, reach, oracle, n_levels = CASES[name]
     low, high = 4 * (volume / size) ** (1 / k), reach / 10
     levels = np.geomspace(low, high, n_levels)
     start = time.perf_counter()

@@ -6,10 +6,8 @@ be believed when the load average shows other work on the machine.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -19,8 +17,8 @@ from pathlib import Path
 
 import mpmath as mp
 import numpy as np
-import sklearn
 import threadpoolctl
+from _record import environment, write_json
 
 from skfisher.scores import KernelScore
 
@@ -187,19 +185,6 @@ def memory_job(job):
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def environment():
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-        "blas": threadpoolctl.threadpool_info(),
-        "cpus": os.cpu_count(),
-        "machine": platform.platform(),
-        "load_average": os.getloadavg(),
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     default = Path(__file__).parent / "results" / "kernel.json"
@@ -215,7 +200,7 @@ def main():
     with mp.workdps(400):
         errors = worst_errors()
     result = {
-        "environment": environment(),
+        "environment": environment() | {"load_average": os.getloadavg()},
         "error": errors,
         "time": [
             times(n_points, dtype, sigma, rounds)
@@ -231,10 +216,7 @@ def main():
         "linearity": linearity(),
         "peak_memory_mb": peaks,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = arguments.out.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    partial.replace(arguments.out)
+    write_json(arguments.out, result)
     print(json.dumps({key: result[key] for key in result if key != "environment"}, indent=2))
 
 
