@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from skfisher._backend.arrays import Array, is_numpy, namespace
+from skfisher._backend.threads import blas_libraries, single_blas_thread
 
 __all__ = [
     "map_chunks",
@@ -28,16 +27,11 @@ _LIMITING = threading.Lock()
 Result = TypeVar("Result")
 
 
-@cache
-def _blas() -> Any:
-    return ThreadpoolController().select(user_api="blas")
-
-
 def n_workers(reference: Array) -> int:
     """Threads to share out chunks to: for NumPy those of its BLAS, otherwise one."""
     if not is_numpy(reference):
         return 1
-    threads = [library["num_threads"] for library in _blas().info()]
+    threads = [library["num_threads"] for library in blas_libraries().info()]
     return min(_MOST_WORKERS, max(threads, default=1))
 
 
@@ -52,7 +46,7 @@ def map_chunks(
     if workers < 2 or len(chunks) < 2 or not _LIMITING.acquire(blocking=False):
         return [function(chunk) for chunk in chunks]
     try:
-        with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
+        with single_blas_thread(), ThreadPoolExecutor(workers) as pool:
             return list(pool.map(function, chunks))
     finally:
         _LIMITING.release()

@@ -7,14 +7,15 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["single_blas_thread"]
+__all__ = ["blas_libraries", "single_blas_thread"]
 
 
 @cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()  # finding the libraries takes milliseconds
+def blas_libraries() -> Any:
+    """The BLAS libraries of this process; finding them takes milliseconds, so it is done once."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def single_blas_thread() -> Any:
     """Context in which products and solves run on one thread each."""
-    return _controller().limit(limits=1, user_api="blas")
+    return blas_libraries().limit(limits=1)
