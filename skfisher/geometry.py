@@ -16,13 +16,13 @@ from typing import Any
 from skfisher._backend.arrays import Array, like, namespace, row_chunks
 from skfisher._backend.draws import integers, normal, seed_of
 from skfisher._backend.pairs import (
-    distinct_rows,
     far_pairs,
     index_like,
     near_pairs,
     pair_mean,
     union_of_pairs,
 )
+from skfisher._backend.rows import distinct_rows
 from skfisher._backend.validation import as_sample
 
 __all__ = [
@@ -424,7 +424,8 @@ def bi_lipschitz(
     Z = _as_latent(X, Z)
     xp = namespace(X)
     seed = seed_of(random_state)
-    rows, first_equal = distinct_rows(X)
+    rows, place = distinct_rows(X)
+    first_equal = rows[place]
     if len(rows) < 2:
         raise ValueError(
             f"X has {X.shape[0]} rows but {len(rows)} distinct: pass at least two different rows."

@@ -11,7 +11,7 @@ from array_api_compat import device
 from skfisher._backend.arrays import Array, namespace, to_numpy
 from skfisher._backend.draws import integers
 
-__all__ = ["distinct_rows", "far_pairs", "index_like", "near_pairs", "pair_mean", "union_of_pairs"]
+__all__ = ["far_pairs", "index_like", "near_pairs", "pair_mean", "union_of_pairs"]
 
 _FAR, _QUERY = 501, 502  # streams of the draws
 
@@ -20,12 +20,6 @@ def index_like(values: Any, reference: Array) -> Array:
     """Integer `values` as an index array in the library and on the device of `reference`."""
     xp = namespace(reference)
     return xp.asarray(np.asarray(values, dtype=np.int64), device=device(reference))
-
-
-def distinct_rows(X: Array) -> tuple[Any, Any]:
-    """First row of every set of equal rows, and for each row the first one equal to it."""
-    _, first, inverse = np.unique(to_numpy(X), axis=0, return_index=True, return_inverse=True)
-    return np.sort(first), first[inverse.reshape(-1)]
 
 
 def far_pairs(seed: int, n_points: int, n_pairs: int) -> Any:
