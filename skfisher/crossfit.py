@@ -291,7 +291,8 @@ def cross_fitted_curve(
         fitted: dict[str, Any] = {}
         choice = [names[0]] * len(noise_levels)
         if len(names) > 1:
-            judge = folds[(f + 1) % len(folds)]
+            # in random order: of a long fold only the first rows judge, and X may be sorted
+            judge = everything[is_in(everything, folds[(f + 1) % len(folds)])]
             teach = rest[~is_in(rest, judge)]
             choice, fitted = _choose(names, sample, teach, judge, noise, noise_levels, seed)
         choices.append(choice)
