@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from _record import environment, write_json
 
-from skfisher.crossfit import cross_fitted_curve, curve_of_models, make_sample
+from skfisher.crossfit import cross_fitted_curve
 from skfisher.curves import gaussian_curve
+from skfisher.evaluation import curve_of_models
+from skfisher.samples import make_sample
 from skfisher.scores import GaussianMixtureScore
 from skfisher.testing import mixture_1d_oracle
 

@@ -16,7 +16,8 @@ import numpy as np
 from _record import environment, write_json
 
 from skfisher import FisherInformationEstimator
-from skfisher.crossfit import curve_of_models, make_sample
+from skfisher.evaluation import curve_of_models
+from skfisher.samples import make_sample
 from skfisher.scores import KernelScore
 from skfisher.testing import circle_oracle, sphere_oracle
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skfisher.crossfit import curve_of_models, make_sample
+from skfisher.evaluation import curve_of_models
+from skfisher.samples import make_sample
 from skfisher.scores import GaussianMixtureScore, KernelScore
 from skfisher.testing import circle_oracle, sphere_oracle
 
@@ -44,7 +45,8 @@ def mixture(n: int, n_components: int, seed: int) -> Law:
     model = GaussianMixtureScore(weights, means, np.asarray(covariances))
 
     def truth(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        big = make_sample(model.sample(100_000, random_state=seed + 1))
+        size = 100_000 if n <= 16 else 20_000
+        big = make_sample(model.sample(size, random_state=seed + 1))
         return _exact(model, big, levels)
 
     return Law(
@@ -135,6 +137,7 @@ def roll(noise: float) -> Law:
 
 LAWS = [
     *(mixture(n, k, seed) for n, k in ((2, 3), (2, 5), (4, 4), (8, 5), (16, 4)) for seed in (1, 2)),
+    *(mixture(n, k, 1) for n, k in ((32, 4), (32, 8), (64, 4))),
     circle(0.1),
     circle(0.2, extra_dimensions=6),
     sphere(0.1),

@@ -52,7 +52,8 @@ html_static_path = ["_static"]
 html_css_files = ["skfisher.css"]
 # pages without pages below them need no navigation at the side
 html_sidebars = {
-    page: [] for page in ("index", "choose", "concepts", "theory", "architecture", "benchmarks")
+    page: []
+    for page in ("index", "choose", "concepts", "backends", "theory", "architecture", "benchmarks")
 }
 html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],

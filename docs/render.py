@@ -1,13 +1,19 @@
-"""What the pages take from elsewhere at build time: benchmark results, limits, the picture.
+"""What the pages take from elsewhere at build time: benchmark results, limits, support, picture.
 
 Everything is written to docs/generated/*.inc and included from the pages.
 """
 
 import dataclasses
 import json
+from itertools import pairwise
 from pathlib import Path
 
+from skfisher import crossfit, learned
+from skfisher._backend.support import CAPABILITIES, SUPPORT
+from skfisher.channels import ChannelLimits
+from skfisher.conditional import MIN_CLASS_ROWS
 from skfisher.curves import Validity
+from skfisher.scores.network import NetworkRecipe
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -18,6 +24,17 @@ INTRODUCTIONS = {
         "Curves of random mixtures and noisy manifolds with ``score_model='auto'``, against the "
         "truth: shares of the valid levels that keep each promise, and valid levels of 21 for each "
         "law.",
+    ),
+    "latents": (
+        "Learned scores on real latents",
+        "What a learned score sees beyond the closed forms, on rows held out of everything: "
+        "latents of two tokenizers, standardised per channel, and scikit-learn's digits. Scores "
+        "are noise-prediction scores at noise of variance t in units of the data's.",
+    ),
+    "linearize": (
+        "Cost of J and R of a given network",
+        "Time for J and R against a bare loop of the same Jacobian products, and how many fewer "
+        "products are needed than with 3,500 probes at every point, at equal standard error.",
     ),
     "coverage": (
         "Coverage of the intervals",
@@ -39,7 +56,10 @@ READING_ORDER = (
     "plot_information_curve.py",
     "plot_circle_effective_dimension.py",
     "plot_own_score_model.py",
+    "plot_given_network.py",
+    "plot_class_conditional.py",
     "plot_audit_encoder.py",
+    "plot_torch_encoder.py",
     "plot_pipeline_and_search.py",
 )
 # rows of single fits, from which the summary beside them is made
@@ -58,7 +78,14 @@ class ReadingOrder:
 
 def write_all(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    pieces = {"benchmarks": benchmarks(), "validity": validity(), "picture": picture()}
+    pieces = {
+        "benchmarks": benchmarks(),
+        "validity": limits_of(Validity),
+        "channels": limits_of(ChannelLimits),
+        "constants": constants(),
+        "support": support(),
+        "picture": picture(),
+    }
     for name, text in pieces.items():
         path = folder / f"{name}.inc"
         # an unchanged file keeps its time, so that nothing is rebuilt for it
@@ -76,20 +103,50 @@ def picture():
     )
 
 
-def validity():
-    """Limits of a valid level, from the class that holds them."""
+def limits_of(cls):
+    """Limits and what they bound, from the class that holds them."""
+    lines = cls.__doc__.splitlines()
     meaning = {
-        line.strip().split(" : ")[0]: following.strip()
-        for line, following in zip(
-            Validity.__doc__.splitlines(), Validity.__doc__.splitlines()[1:], strict=False
-        )
+        name: following.strip()
+        for line, following in pairwise(lines)
         if " : " in line
+        for name in line.strip().split(" : ")[0].split(", ")
     }
     rows = [
         [f"``{field.name}``", shown(field.default), escape(meaning[field.name])]
-        for field in dataclasses.fields(Validity)
+        for field in dataclasses.fields(cls)
     ]
     return table(["limit", "default", "what it bounds"], rows)
+
+
+def constants():
+    """Settings of the code that the pages name, as substitutions."""
+    recipe = NetworkRecipe()
+    found = {
+        "network rows": f"{crossfit.NETWORK_ROWS:,}",
+        "folds": crossfit.N_FOLDS,
+        "learned errors": f"{learned.SIGNIFICANT:g}",
+        "held out": f"{recipe.held_out:.0%}",
+        "class rows": MIN_CLASS_ROWS,
+    }
+    return "".join(f".. |{name}| replace:: {value}\n" for name, value in found.items())
+
+
+def support():
+    """Array libraries by what they are capable of, and what the capabilities are."""
+    rows = [
+        [
+            row.library,
+            row.device,
+            *("yes" if row.capabilities[name] else "no" for name in CAPABILITIES),
+            row.tested,
+            row.note,
+        ]
+        for row in SUPPORT
+    ]
+    meanings = [f"- **{name}**: {text.replace('`', '``')}." for name, text in CAPABILITIES.items()]
+    head = ["library", "device", *CAPABILITIES, "tested", "note"]
+    return "\n".join([table(head, rows), *meanings, ""])
 
 
 def benchmarks():
@@ -114,10 +171,20 @@ def section(name, result):
 def block(key, value):
     """A table of a list of records or of a dictionary, under its name."""
     head = [] if key in ("rows", "summary") else [f".. rubric:: {words(key).capitalize()}", ""]
+    if is_nested(value):
+        value = [{"case": name} | inner for name, inner in value.items()]
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [*head, records(value)]
     flat = flatten(value) if isinstance(value, dict) else {words(key): value}
     return [*head, table(["", "value"], [[escape(k), shown(v)] for k, v in flat.items()])]
+
+
+def is_nested(value):
+    """Whether it is a dictionary of records, of which one holds records in turn."""
+    inner = list(value.values()) if isinstance(value, dict) else []
+    return all(isinstance(record, dict) for record in inner) and any(
+        isinstance(part, dict) for record in inner for part in record.values()
+    )
 
 
 def records(rows):
@@ -155,7 +222,7 @@ def flatten(value, prefix=""):
 def conditions(result):
     """When and with what it was measured."""
     of = result.get("environment", {})
-    keys = ("date", "skfisher", "python", "numpy", "scipy", "scikit-learn", "machine")
+    keys = ("date", "skfisher", "python", "numpy", "scipy", "scikit-learn", "torch", "machine")
     found = [f"{key} {of[key]}" for key in keys if key in of]
     counts = {"processors": ("processors", "cpus"), "threads": ("threads",)}
     for label, names in counts.items():

@@ -8,16 +8,32 @@ from skfisher._version import __version__
 
 if TYPE_CHECKING:
     from skfisher.bounds import fisher_sandwich, information_sandwich
+    from skfisher.channels import channel_report
     from skfisher.compare import compare_encoders
+    from skfisher.conditional import class_conditional_curve
     from skfisher.curves import InformationCurve, gaussian_curve
+    from skfisher.encoders import TorchEncoder
     from skfisher.estimators import (
         AuditReport,
         FIRateEstimator,
         FisherInformationEstimator,
         LatentGeometryAuditor,
     )
-    from skfisher.exceptions import UnreliableEstimateWarning
-    from skfisher.scores import GaussianMixtureScore, GaussianScore, KernelScore
+    from skfisher.exceptions import (
+        MissingTorchWarning,
+        UnnormalizedLatentsWarning,
+        UnreliableEstimateWarning,
+    )
+    from skfisher.functional import information_curve
+    from skfisher.scores import (
+        GaussianMixtureScore,
+        GaussianScore,
+        KernelScore,
+        NetworkRecipe,
+        from_denoiser,
+        from_diffusers,
+        from_module,
+    )
 
 # Public names and their homes, imported at first use: `import skfisher` stays light.
 _HOMES = {
@@ -28,11 +44,21 @@ _HOMES = {
     "GaussianMixtureScore": "skfisher.scores",
     "GaussianScore": "skfisher.scores",
     "KernelScore": "skfisher.scores",
+    "NetworkRecipe": "skfisher.scores",
+    "from_denoiser": "skfisher.scores",
+    "from_diffusers": "skfisher.scores",
+    "from_module": "skfisher.scores",
+    "TorchEncoder": "skfisher.encoders",
+    "channel_report": "skfisher.channels",
+    "class_conditional_curve": "skfisher.conditional",
+    "information_curve": "skfisher.functional",
     "InformationCurve": "skfisher.curves",
     "gaussian_curve": "skfisher.curves",
     "fisher_sandwich": "skfisher.bounds",
     "information_sandwich": "skfisher.bounds",
     "compare_encoders": "skfisher.compare",
+    "MissingTorchWarning": "skfisher.exceptions",
+    "UnnormalizedLatentsWarning": "skfisher.exceptions",
     "UnreliableEstimateWarning": "skfisher.exceptions",
 }
 
@@ -45,11 +71,21 @@ __all__ = [
     "InformationCurve",
     "KernelScore",
     "LatentGeometryAuditor",
+    "MissingTorchWarning",
+    "NetworkRecipe",
+    "TorchEncoder",
+    "UnnormalizedLatentsWarning",
     "UnreliableEstimateWarning",
     "__version__",
+    "channel_report",
+    "class_conditional_curve",
     "compare_encoders",
     "fisher_sandwich",
+    "from_denoiser",
+    "from_diffusers",
+    "from_module",
     "gaussian_curve",
+    "information_curve",
     "information_sandwich",
 ]
 

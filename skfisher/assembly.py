@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skfisher._backend.arrays import Array, like, namespace
+from skfisher._backend.arrays import Array, like, namespace, to_numpy
 from skfisher.curves import (
     InformationCurve,
     Validity,
+    curve_like,
     information_weights,
     viv_of_gaussian,
     viv_weights,
 )
-from skfisher.forms import FORMS, Combination, combine, lower_bound, stderr_of, value_of
+from skfisher.forms import FORMS, Asymmetry, Combination, combine, lower_bound, stderr_of, value_of
 
-__all__ = ["UpperBound", "assemble_curve"]
+__all__ = ["UpperBound", "assemble_curve", "why_invalid"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class UpperBound:
 def assemble_curve(
     means: Array,
     cov: Array,
-    n_rows: float,
+    n_rows: float | Sequence[float],
     noise_levels: Array,
     *,
     n_features: int,
@@ -44,6 +45,7 @@ def assemble_curve(
     score_models: Sequence[str],
     n_products: int,
     validity: Validity,
+    linearity: Sequence[tuple[Asymmetry | None, str]] | None = None,
 ) -> InformationCurve:
     """Every quantity of the curve from the means of the forms at all levels and their covariance.
 
@@ -54,8 +56,8 @@ def assemble_curve(
     ----------
     means, cov : array of shape (T * 8,), (T * 8, T * 8)
         Means of the forms of `skfisher.forms.FORMS`, level by level, and their covariance.
-    n_rows : float
-        Effective number of independent rows behind them.
+    n_rows : float or sequence of T float
+        Effective number of independent rows behind them, at each level where it differs.
     noise_levels : array of shape (T,)
     n_features, n_samples : int
     eigenvalues : array of shape (n,)
@@ -66,21 +68,33 @@ def assemble_curve(
     score_models : sequence of T str
     n_products : int
     validity : Validity
+    linearity : sequence of T (Asymmetry or None, str), optional
+        How symmetric the models' Jacobians are, and how their products were taken; closed forms
+        unless given.
     """
+    # a few numbers for each level, asked for one by one: on the host, whatever computed them
+    reference, noise_levels = noise_levels, to_numpy(noise_levels)
+    means, cov, eigenvalues = to_numpy(means), to_numpy(cov), to_numpy(eigenvalues)
     xp = namespace(means)
     n, q = n_features, len(FORMS)
     levels = [float(sigma) for sigma in noise_levels]
     table: dict[str, list[Any]] = {}
     reasons, texts, d_eff_of, rho_of = [], [], [], []
+    linear = [(None, "closed form")] * len(levels) if linearity is None else linearity
+    rows_at = list(n_rows) if isinstance(n_rows, Sequence) else [n_rows] * len(levels)
     for k, sigma in enumerate(levels):
+        rows = rows_at[k]
         block = slice(k * q, (k + 1) * q)
         mu, sigma_mu = means[block], cov[block, block]
-        mixed = combine(mu, sigma_mu, n, n_rows, one_step=one_step, with_rate=with_rate)
+        mixed = combine(mu, sigma_mu, n, rows, one_step=one_step, with_rate=with_rate)
         bound = None if upper_bounds is None else upper_bounds[k]
-        record = _record(mu, sigma_mu, n, n_rows, sigma**2, mixed, with_rate, bound)
+        record = _record(mu, sigma_mu, n, rows, sigma**2, mixed, with_rate, bound)
+        skew = linear[k][0]
+        record["asymmetry"] = 0.0 if skew is None else skew.share
+        record["asymmetry_stderr"] = 0.0 if skew is None else skew.stderr
         for name, value in record.items():
             table.setdefault(name, []).append(value)
-        reasons.append(_why_invalid(record, n, n_rows, with_rate, bound is not None, validity))
+        reasons.append(why_invalid(record, n, rows, with_rate, bound is not None, validity))
         texts.append(mixed.text)
         d_eff_of.append(-mixed.j)
         rho_of.append(mixed.rho)
@@ -89,7 +103,7 @@ def assemble_curve(
     grid = _block_diagonal(d_eff_of)
     d_eff = like([n + float(value_of(grid[k, :], means)) for k in range(len(levels))], means)
     rho_grid = _block_diagonal(rho_of)
-    return InformationCurve(
+    curve = InformationCurve(
         noise_levels=noise_levels,
         n_features=n,
         n_samples=n_samples,
@@ -98,10 +112,12 @@ def assemble_curve(
         score_models=tuple(score_models),
         forms=tuple(texts),
         n_products=n_products,
+        linearizations=tuple(text for _, text in linear),
         **{name: like(values, noise_levels) for name, values in table.items()},
         complexity_penalty_covariance=rho_grid @ finite_cov @ rho_grid.T,
         **_integrals(d_eff, grid @ finite_cov @ grid.T, noise_levels, n, eigenvalues),
     )
+    return curve_like(curve, reference)
 
 
 def _block_diagonal(rows: Sequence[Array]) -> Array:
@@ -136,7 +152,7 @@ def _record(
         return (value / abs(of), error / abs(of)) if of else (math.nan, math.nan)
 
     # one degree of freedom for each fitted multiple
-    inflate = math.sqrt(n_rows / max(n_rows - 3, 1.0))
+    inflate = math.sqrt(n_rows / max(n_rows - mixed.n_multiples, 1.0))
     eye = namespace(mu).eye(len(FORMS), dtype=mu.dtype)
     e = {name: eye[i, :] for i, name in enumerate(FORMS)}
     j, j_error = mean(mixed.j)
@@ -171,6 +187,8 @@ def _record(
         "fisher_information_bounds_stderr": [low_error / t, high_error / t],
         "noise_prediction_score": quality / n,
         "noise_prediction_score_stderr": quality_error / n,
+        "learned_gain": 0.0,
+        "learned_gain_stderr": 0.0,
         "stein_residual": stein,
         "stein_residual_stderr": stein_error,
         "consistency_residual": gap,
@@ -179,7 +197,7 @@ def _record(
     }
 
 
-def _why_invalid(
+def why_invalid(
     record: dict[str, Any],
     n: int,
     n_rows: float,
@@ -221,7 +239,9 @@ def _why_invalid(
     allowed = limits.n_errors * record["effective_dimension_stderr"]
     if not -allowed <= d_eff <= n + allowed:
         found.append("effective dimension outside [0, n]")
-    residuals = {"Stein": limits.stein} | ({"consistency": limits.consistency} if with_rate else {})
+    residuals = {"Stein": limits.stein}
+    if not math.isnan(record["consistency_residual"]):  # a path form was computed
+        residuals["consistency"] = limits.consistency
     for name, limit in residuals.items():
         value = abs(record[f"{name.lower()}_residual"])
         error = record[f"{name.lower()}_residual_stderr"]
@@ -264,8 +284,9 @@ def _integrals(
     d = xp.take(d, index, axis=0)
     cov = xp.take(xp.take(cov, index, axis=0), index, axis=1)
     lam = xp.clip(eigenvalues, 0.0)
-    at_first, at_last = xp.zeros_like(d), xp.zeros_like(d)
-    at_first[0], at_last[-1] = 1.0, 1.0
+    place = xp.arange(d.shape[0])
+    at_first = xp.astype(place == 0, d.dtype)
+    at_last = xp.astype(place == d.shape[0] - 1, d.dtype)
 
     W = information_weights(levels)
     tail = 0.5 * float(xp.sum(xp.log1p(lam / last**2)))

@@ -11,12 +11,15 @@ from typing import Any
 
 from array_api_compat import is_array_api_obj
 
-from skfisher._backend.arrays import Array, namespace, to_numpy
+from skfisher._backend.arrays import Array, take_rows, to_numpy
 from skfisher._backend.draws import permutation, seed_of
 from skfisher._backend.files import json_ready
 from skfisher._backend.rows import sorted_index
 from skfisher._backend.validation import as_sample
+from skfisher.channels import flatten_latents, warn_if_unnormalized
+from skfisher.encoders import TorchEncoder, is_torch_encoder
 from skfisher.estimators import AuditReport, LatentGeometryAuditor
+from skfisher.estimators._common import given_model
 from skfisher.estimators._encoding import Container, encode_rows
 
 __all__ = ["EncoderComparison", "EncoderRecord", "compare_encoders"]
@@ -170,6 +173,7 @@ def compare_encoders(
     standardize: bool = False,
     max_points: int = 2000,
     random_state: Any = 0,
+    device: Any = None,
     n_jobs: int | None = None,
     progress: Callable[[EncoderRecord], object] | None = None,
 ) -> EncoderComparison:
@@ -179,12 +183,14 @@ def compare_encoders(
     ----------
     encoders : mapping of str to encoder, or list of encoders
         What `LatentGeometryAuditor` takes. An array among them is a set of cached latents, one row
-        per row of X where X is given. In a list, names are made from the class names.
-    X : array-like of shape (n_samples, n_features), default=None
-        The data; only cached latents can do without.
+        per row of X where X is given; of shape (n_samples, n_latent) or (n_samples, C, H, W). In a
+        list, names are made from the class names.
+    X : array-like of shape (n_samples, n_features) or (n_samples, C, H, W), default=None
+        The data; only cached latents can do without. Torch modules are given images as they are,
+        all other encoders their rows.
     y : array-like, default=None
         Passed to the encoders' `fit`.
-    score_model, noise_levels, n_probes, standardize, max_points
+    score_model, noise_levels, n_probes, standardize, max_points, device
         See `LatentGeometryAuditor`. `noise_levels` are those of the comparison of data and latent;
         a few make the audit much cheaper, and the score keeps the latent's own grid. They are not
         applied to cached latents.
@@ -206,6 +212,12 @@ def compare_encoders(
     ValueError
         No encoder; an encoder without X; cached latents that do not match X; and what
         `LatentGeometryAuditor.fit` refuses, with the name of the encoder.
+
+    Warns
+    -----
+    UnnormalizedLatentsWarning
+        Cached latents of shape (n_samples, C, H, W) whose channels differ in scale or are dead,
+        without `standardize`; for a given score model, any that are not normalised.
 
     Notes
     -----
@@ -231,9 +243,16 @@ def compare_encoders(
     from joblib import Parallel, delayed
 
     named = _named(encoders)
+    if getattr(X, "ndim", 2) > 2:
+        X, shape = flatten_latents(X, min_samples=2)
+        named = {name: _of_images(encoder, shape) for name, encoder in named.items()}
     n_samples = None if X is None else as_sample(X, min_samples=2).shape[0]
     for name, encoder in named.items():
         _check_rows(name, encoder, n_samples)
+        if _is_latents(encoder) and len(encoder.shape) > 2 and not standardize:
+            # the score is taken on the latents' own scale, a given model's on that of its data
+            scale_free = not given_model(score_model)
+            warn_if_unnormalized(encoder, scale_free=scale_free, stacklevel=3)
     seed = seed_of(random_state)
     settings: dict[str, Any] = {
         "score_model": score_model,
@@ -242,6 +261,7 @@ def compare_encoders(
         "standardize": standardize,
         "max_points": max_points,
         "random_state": seed,
+        "device": device,
     }
     # a generator, so that progress is told as it is made
     audits = Parallel(n_jobs=n_jobs, return_as="generator")(
@@ -266,6 +286,15 @@ def _is_latents(encoder: Any) -> bool:
     return is_array_api_obj(encoder) or (
         hasattr(encoder, "__array__") and hasattr(encoder, "shape")
     )
+
+
+def _of_images(encoder: Any, shape: tuple[int, ...]) -> Any:
+    """A torch encoder that is given rows of X as the images that they were."""
+    if is_torch_encoder(encoder):
+        return TorchEncoder(encoder, input_shape=shape)
+    if isinstance(encoder, TorchEncoder) and encoder.input_shape is None:
+        return TorchEncoder(**(encoder.get_params(deep=False) | {"input_shape": shape}))
+    return encoder
 
 
 def _named(encoders: Any) -> dict[str, Any]:
@@ -313,6 +342,9 @@ def _audit(name: str, encoder: Any, X: Any, y: Any, settings: dict[str, Any]) ->
     """Record of one encoder, without its rank."""
     start = time.perf_counter()
     cached = _is_latents(encoder)
+    if cached and len(encoder.shape) > 2:
+        encoder, shape = flatten_latents(encoder, name=f"encoders[{name!r}]")
+        settings = settings | {"latent_shape": shape}
     # levels in units of X mean nothing where the latents themselves are the data
     audit = LatentGeometryAuditor(
         None if cached else encoder, **(settings | {"noise_levels": None} if cached else settings)
@@ -361,14 +393,11 @@ def _reconstruction(audit: Any, latents: Any, X: Any) -> tuple[float, str]:
         return math.nan, "none: no X"
     container = Container.of(X)
     X = as_sample(X)
-    xp = namespace(X)
     picked = permutation(audit.report_.random_state, (_ROWS,), X.shape[0])[: audit.max_points]
     index = sorted_index(picked)
-    X = xp.take(X, xp.asarray(index), axis=0)
+    X = take_rows(X, index)
     if latents is not None:
-        latents = as_sample(latents)
-        Z = namespace(latents).take(latents, namespace(latents).asarray(index), axis=0)
-        return _affine_error(Z, X, audit.report_.random_state)
+        return _affine_error(take_rows(latents, index), X, audit.report_.random_state)
     if audit.encoder_ is None:
         return 0.0, "identity"
     Z = encode_rows(audit.encoder_, X, container)

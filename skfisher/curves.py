@@ -8,12 +8,13 @@ from typing import Any
 
 from scipy.interpolate import CubicSpline
 
-from skfisher._backend.arrays import Array, like, namespace, to_numpy
+from skfisher._backend.arrays import Array, cast_like, index_like, like, namespace, to_numpy
 from skfisher.forms import value_of
 
 __all__ = [
     "InformationCurve",
     "Validity",
+    "curve_like",
     "gaussian_curve",
     "information_weights",
     "mean_complexity",
@@ -97,6 +98,9 @@ class InformationCurve:
         Per level, why it is not valid; empty where it is.
     noise_prediction_score, noise_prediction_score_stderr : array of shape (T,)
         1 - E|eps - eps_theta|^2 / n on held-out rows.
+    learned_gain, learned_gain_stderr : array of shape (T,)
+        What a learned score adds to the noise-prediction score of the best closed form, on the
+        held-out rows of both; zero where a closed form was used.
     stein_residual, consistency_residual : array of shape (T,)
         (E|s|^2 + E tr H) / J and (R by score matching - R by -dJ/dt) / R, as shares.
     stein_residual_stderr, consistency_residual_stderr : array of shape (T,)
@@ -108,6 +112,12 @@ class InformationCurve:
         Per level, how J was put together from its unbiased forms.
     n_products : int
         Jacobian-vector products spent (exact traces count as n_features products each).
+    asymmetry, asymmetry_stderr : array of shape (T,)
+        Share of the antisymmetric part in |H|_F^2 of a model that is not a closed form: the
+        Jacobian of a score has none. NaN where transposed products are not to be had.
+    linearizations : tuple of str
+        Per level, how Jacobian products were taken ("forward", "reverse", "differences", ...);
+        "closed form" where none were needed.
     """
 
     noise_levels: Array
@@ -141,6 +151,8 @@ class InformationCurve:
     reasons: tuple[str, ...]
     noise_prediction_score: Array
     noise_prediction_score_stderr: Array
+    learned_gain: Array
+    learned_gain_stderr: Array
     stein_residual: Array
     stein_residual_stderr: Array
     consistency_residual: Array
@@ -149,6 +161,9 @@ class InformationCurve:
     score_models: tuple[str, ...]
     forms: tuple[str, ...]
     n_products: int
+    asymmetry: Array
+    asymmetry_stderr: Array
+    linearizations: tuple[str, ...]
 
     def __repr__(self) -> str:
         xp = namespace(self.noise_levels)
@@ -225,7 +240,7 @@ def gaussian_curve(covariance: Array, noise_levels: Array) -> InformationCurve:
     viv = float(math.pi / 2 * xp.mean(xp.sqrt(lam)))
     t = noise_levels**2
     zero = xp.zeros_like(J)
-    pair = xp.zeros((levels, 2), dtype=J.dtype)
+    pair = xp.stack([zero, zero], axis=1)
     return InformationCurve(
         noise_levels=noise_levels,
         n_features=n,
@@ -244,7 +259,7 @@ def gaussian_curve(covariance: Array, noise_levels: Array) -> InformationCurve:
         noise_gain_stderr=zero,
         complexity_penalty=t**2 * R,
         complexity_penalty_stderr=zero,
-        complexity_penalty_covariance=xp.zeros((levels, levels), dtype=J.dtype),
+        complexity_penalty_covariance=zero[:, None] * zero[None, :],
         fisher_information_bounds=xp.stack([J, J], axis=1),
         fisher_information_bounds_stderr=pair,
         mutual_information=info,
@@ -254,18 +269,23 @@ def gaussian_curve(covariance: Array, noise_levels: Array) -> InformationCurve:
         viv_stderr=0.0,
         viv_bounds=(viv, viv),
         viv_gaussian=viv,
-        valid=xp.ones((levels,), dtype=xp.bool),
+        valid=xp.ones_like(J, dtype=xp.bool),
         reasons=("",) * levels,
         noise_prediction_score=t * J / n,
         noise_prediction_score_stderr=zero,
+        learned_gain=zero,
+        learned_gain_stderr=zero,
         stein_residual=zero,
         stein_residual_stderr=zero,
         consistency_residual=zero,
         consistency_residual_stderr=zero,
-        effective_sample_size=xp.full((levels,), math.inf, dtype=J.dtype),
+        effective_sample_size=xp.full_like(J, math.inf),
         score_models=("gaussian",) * levels,
         forms=("closed form",) * levels,
         n_products=0,
+        asymmetry=zero,
+        asymmetry_stderr=zero,
+        linearizations=("closed form",) * levels,
     )
 
 
@@ -275,6 +295,16 @@ def viv_of_gaussian(eigenvalues: Array) -> float:
     return float(math.pi / 2 * xp.mean(xp.sqrt(xp.clip(eigenvalues, 0.0))))
 
 
+def curve_like(curve: InformationCurve, reference: Array) -> InformationCurve:
+    """The curve with its arrays in the library and dtype and on the device of `reference`."""
+    arrays = {
+        field.name: cast_like(value, reference)
+        for field in fields(curve)
+        if hasattr(value := getattr(curve, field.name), "dtype")
+    }
+    return replace(curve, **arrays)
+
+
 def select_levels(curve: InformationCurve, index: list[int]) -> InformationCurve:
     """The curve at some of its noise levels, in the order of `index`.
 
@@ -282,7 +312,7 @@ def select_levels(curve: InformationCurve, index: list[int]) -> InformationCurve
     """
     xp = namespace(curve.noise_levels)
     levels = curve.noise_levels.shape[0]
-    rows = xp.asarray(index)
+    rows = index_like(index, curve.noise_levels)
     square = xp.take(xp.take(curve.complexity_penalty_covariance, rows, axis=0), rows, axis=1)
     changed: dict[str, Any] = {}
     for field in fields(curve):
@@ -316,7 +346,7 @@ def information_weights(noise_levels: Array) -> Array:
     xp = namespace(noise_levels)
     levels = int(noise_levels.shape[0])
     if levels == 1:
-        return xp.zeros((1, 1), dtype=noise_levels.dtype)
+        return xp.zeros_like(noise_levels)[:, None]
     u = 2 * xp.log(noise_levels)
     integral = CubicSpline(to_numpy(u), to_numpy(xp.eye(levels))).antiderivative()
     primitive = integral(to_numpy(u))
@@ -335,7 +365,7 @@ def viv_weights(noise_levels: Array) -> Array:
     xp = namespace(noise_levels)
     levels = int(noise_levels.shape[0])
     if levels == 1:
-        return xp.zeros((1,), dtype=noise_levels.dtype)
+        return xp.zeros_like(noise_levels)
     u = to_numpy(xp.log(noise_levels))
     # d sigma = sigma d log sigma: the spline in log sigma suits a geometric grid
     basis = to_numpy(xp.eye(levels)) * to_numpy(noise_levels)[:, None]

@@ -14,6 +14,7 @@ implicit     2 trace - norm                             j - t E|s_theta - s|^2, 
 denoising    n - |eps + sigma s_theta|^2                the same as implicit, for any s_theta
 plug-in rho  t^2 |H_theta|_F^2                          rho if H_theta = H
 path         -t^2 d(implicit J)/dt along x + sigma eps  rho up to second order in the model's error
+path         (1/2) sigma du/dsigma - u, see below       the same, for models without divergence
 residual     2 r^T (I + tH) r / t - |I + tH|_F^2        rate up to second order in the model's error
 ============ ========================================== ===========================================
 
@@ -22,6 +23,12 @@ model fitted on other rows may stand in them and the rows' scatter is the whole 
 and probe variance). For the implicit and denoising forms see Hyvarinen (2005) and Vincent (2011);
 the residual form follows from E[r r^T | Y] = C + (D - D_theta)(D - D_theta)^T and
 2<A, C> - |A|^2 = |C|^2 - |A - C|^2; the path form from R = -dJ/dt (de Bruijn).
+
+Where the divergence is not known the denoising form takes the place of the implicit one. With
+|eps + sigma s_theta|^2 = |eps|^2 + u, u = 2 sigma <s_theta, eps> + t |s_theta|^2, it is
+tJ = n - |eps|^2 - u, and n - |eps|^2 has mean zero at every sigma, so that -t^2 d(-u/t)/dt is left,
+at the price of two evaluations. A model taken as exact does without: J and R come from the
+trace and the norm of one product at each noisy point.
 """
 
 from __future__ import annotations
@@ -31,15 +38,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from array_api_compat import device
+
 from skfisher._backend.arrays import Array, namespace
+from skfisher._backend.draws import signs
 from skfisher.scores.contract import LocalMoments
-from skfisher.traces import row_traces
+from skfisher.traces import pooled, row_traces
 
 __all__ = [
+    "ASYMMETRY_ROWS",
     "EXACT_LIMIT",
     "FORMS",
+    "Asymmetry",
     "Combination",
     "FormRows",
+    "asymmetry",
     "combine",
     "form_rows",
     "lower_bound",
@@ -66,7 +79,12 @@ EXACT_LIMIT = 64
 A model for which that is dearer sets a limit of its own as `exact_norm_limit`."""
 
 PATH_STEP = 1e-3
-"""Relative step in sigma of the path derivative: bias of order 1e-6, rounding of order 1e-10."""
+"""Least relative step in sigma of the path derivative: bias of order 1e-6, rounding 1e-10.
+
+A model that computes in shorter numbers of machine epsilon eps takes eps^(1/3), at most a tenth."""
+
+ASYMMETRY_ROWS = 128
+"""Rows on which the asymmetry of a model's Jacobian is measured."""
 
 _LEAST = 1e-50  # of rho and rate, where only their relative errors matter
 
@@ -101,12 +119,15 @@ class Combination:
         What is added to rho.
     text : str
         The share of each form in j.
+    n_multiples : int
+        The most multiples that were fitted for one of them.
     """
 
     j: Array
     rho: Array
     rho_constant: float
     text: str
+    n_multiples: int
 
 
 def form_rows(
@@ -140,7 +161,8 @@ def form_rows(
         Probes, for models that are not exact or have more than `EXACT_LIMIT` features; `start` is
         the number of the first row.
     one_step : bool
-        Compute the residual form, which costs exact models nothing and others one product.
+        Compute the residual form, which costs exact models nothing and others one product, and
+        for others the path form, which costs them two evaluations.
     with_rate : bool
         False skips everything that only R needs.
     """
@@ -152,7 +174,7 @@ def form_rows(
     clean = xp.concat([x] * len(draws), axis=0)
     y = clean + sigma * noise
     exact = hasattr(model, "divergence")
-    absent = xp.full((y.shape[0],), math.nan, dtype=x.dtype)
+    absent = xp.full_like(y[:, 0], math.nan)
     plug_rho = plug_rate = path = residual = absent
     if exact and not with_rate:
         s, tr_h = model.divergence(y, sigma)
@@ -162,7 +184,7 @@ def form_rows(
             model,
             y,
             sigma,
-            clean if one_step else None,
+            clean if one_step and with_rate else None,
             n_points=m,
             n_probes=n_probes,
             seed=seed,
@@ -174,17 +196,24 @@ def form_rows(
         plug_rate = local.denoiser_squared_norm
         if local.residual_form is not None:
             residual = 2 * local.residual_form / t - plug_rate
-    if with_rate:
+    cross = -sigma * xp.vecdot(s, noise)
+    norm = t * xp.vecdot(s, s)
+    if with_rate and exact:
         lower, upper = sigma * (1 - PATH_STEP), sigma * (1 + PATH_STEP)
-        fall = _path_form(model, clean + lower * noise, lower, exact)
-        fall = fall - _path_form(model, clean + upper * noise, upper, exact)
+        fall = _implicit(model, clean + lower * noise, lower)
+        fall = fall - _implicit(model, clean + upper * noise, upper)
         path = t * t * fall / (upper**2 - lower**2)
+    elif with_rate and one_step:
+        step = _path_step(model, y)
+        rise = _excess(model, clean, noise, sigma * (1 + step))
+        rise = rise - _excess(model, clean, noise, sigma * (1 - step))
+        path = rise / (4 * step) - (norm - 2 * cross)
     values = xp.stack(
         [
             -t * tr_h,
-            t * xp.sum(s * s, axis=1),
-            -sigma * xp.sum(s * noise, axis=1),
-            n - xp.sum((noise + sigma * s) ** 2, axis=1),
+            norm,
+            cross,
+            n - xp.vecdot(noise, noise) + 2 * cross - norm,  # n - |eps + sigma s|^2
             plug_rho,
             plug_rate,
             path,
@@ -196,13 +225,22 @@ def form_rows(
     return FormRows(values, products)
 
 
-def _path_form(model: Any, y: Array, sigma: float, exact: bool) -> Array:
-    xp = namespace(y)
-    if exact:
-        s, tr_h = model.divergence(y, sigma)
-        return -xp.sum(s * s, axis=1) - 2 * tr_h
-    s = model(y, sigma)
-    return xp.sum(s * s, axis=1)
+def _implicit(model: Any, y: Array, sigma: float) -> Array:
+    """Row of the implicit form of J."""
+    s, tr_h = model.divergence(y, sigma)
+    return -namespace(y).vecdot(s, s) - 2 * tr_h
+
+
+def _excess(model: Any, clean: Array, noise: Array, sigma: float) -> Array:
+    """|eps + sigma s|^2 - |eps|^2 at clean + sigma eps."""
+    move = sigma * model(clean + sigma * noise, sigma)
+    return namespace(clean).vecdot(move, move + 2 * noise)
+
+
+def _path_step(model: Any, y: Array) -> float:
+    """Relative step in sigma at which the path derivative of this model errs least."""
+    eps = getattr(model, "precision", None) or float(namespace(y).finfo(y.dtype).eps)
+    return float(min(max(PATH_STEP, eps ** (1 / 3)), 0.1))
 
 
 def _moments(
@@ -290,7 +328,7 @@ def _probed_moments(
     residual = None
     if clean is not None:
         r = clean - (y + t * score)
-        residual = xp.sum(r * denoiser_product(r), axis=1)
+        residual = xp.vecdot(r, denoiser_product(r))
         products += m
     # |tH|^2 = |(I + tH) - I|^2 from the same product
     return LocalMoments(
@@ -301,6 +339,80 @@ def _probed_moments(
         denoiser_squared_norm=probed.squared_norm,
         residual_form=residual,
     ), products
+
+
+@dataclass(frozen=True)
+class Asymmetry:
+    """Share of the antisymmetric part in the squared norm of a model's Jacobian, at one level.
+
+    Attributes
+    ----------
+    share : float
+        E|(H - H^T)/2|_F^2 / E|H|_F^2 in [0, 1]; the Jacobian of a score has none. NaN where the
+        model offers no transposed products.
+    stderr : float
+    n_rows : int
+    """
+
+    share: float
+    stderr: float
+    n_rows: int
+
+
+def asymmetry(
+    model: Any,
+    x: Array,
+    eps: Array,
+    sigma: float,
+    *,
+    seed: int = 0,
+    stream: tuple[int, ...] = (),
+    max_rows: int = ASYMMETRY_ROWS,
+) -> Asymmetry:
+    """Antisymmetric share of a model's Jacobian at the first rows of x + sigma eps.
+
+    Parameters
+    ----------
+    model : score model
+        With ``both(y, sigma, v) -> (s, H v, H^T v)``.
+    x, eps : array of shape (m, n), (m, p, n)
+        Clean points and draws of the noise, of which the first is used.
+    sigma : float
+    seed, stream : int, tuple of int
+        Of the probes, one sign vector for each row.
+    max_rows : int
+        Two products are spent on each.
+
+    Returns
+    -------
+    Asymmetry
+
+    Notes
+    -----
+    For one probe E|Hv - H^T v|^2 = |H - H^T|_F^2, and E|Hv|^2 = E|H^T v|^2 = |H|_F^2, of which the
+    mean is taken, so that no row's share exceeds one. The share is a ratio of means over rows,
+    with a bias of order 1/m and the standard error of its linearisation.
+    """
+    none = Asymmetry(math.nan, math.nan, 0)
+    if not hasattr(model, "both"):
+        return none
+    m = min(x.shape[0], max_rows)
+    y = x[:m, :] + sigma * eps[:m, 0, :]
+    v = signs(seed, stream, slice(0, m), x.shape[1], x)
+    try:
+        _, forward, transposed = model.both(y, sigma, v)
+    except NotImplementedError:  # the function inside cannot be differentiated backwards
+        return none
+    xp = namespace(x)
+    half = (forward - transposed) / 2
+    part = xp.vecdot(half, half)
+    whole = (xp.vecdot(forward, forward) + xp.vecdot(transposed, transposed)) / 2
+    total = float(xp.mean(whole))
+    if total == 0.0:
+        return Asymmetry(0.0, 0.0, m)
+    share = float(xp.mean(part)) / total
+    _, stderr = pooled((part - share * whole) / total)
+    return Asymmetry(share, stderr, m)
 
 
 def lower_bound(means: Array, cov: Array, n_rows: float) -> tuple[float, float, Array]:
@@ -322,8 +434,8 @@ def lower_bound(means: Array, cov: Array, n_rows: float) -> tuple[float, float, 
     return float(value_of(a, means)), stderr_of(a, cov), a
 
 
-def noise_prediction_scores(means: Array, cov: Array, n_levels: int) -> list[float]:
-    """The lower bound on tJ at each of several levels, from the one form with the lesser error.
+def noise_prediction_scores(means: Array, cov: Array, n_levels: int) -> list[tuple[float, float]]:
+    """The lower bound on tJ at each of several levels and its error, from its better form alone.
 
     Divided by n it is the noise-prediction score. Cruder than `lower_bound`, and much faster.
     """
@@ -332,12 +444,10 @@ def noise_prediction_scores(means: Array, cov: Array, n_levels: int) -> list[flo
     for k in range(0, n_levels * q, q):
         trace, norm = float(means[k + _TRACE]), float(means[k + _NORM])
         cross = 4 * float(cov[k + _TRACE, k + _NORM])
-        implicit_error = (
-            4 * float(cov[k + _TRACE, k + _TRACE]) + float(cov[k + _NORM, k + _NORM]) - cross
-        )
-        denoising_error = float(cov[k + _DENOISING, k + _DENOISING])
-        better = implicit_error < denoising_error
-        scores.append(2 * trace - norm if better else float(means[k + _DENOISING]))
+        implicit = 4 * float(cov[k + _TRACE, k + _TRACE]) + float(cov[k + _NORM, k + _NORM]) - cross
+        denoising = float(cov[k + _DENOISING, k + _DENOISING])
+        value = 2 * trace - norm if implicit < denoising else float(means[k + _DENOISING])
+        scores.append((value, math.sqrt(max(min(implicit, denoising), 0.0))))
     return scores
 
 
@@ -356,7 +466,7 @@ def stderr_of(coefficients: Array, cov: Array) -> float:
 
 
 def _implicit_and_denoising(cov: Array) -> list[Array]:
-    eye = namespace(cov).eye(len(FORMS), dtype=cov.dtype)
+    eye = namespace(cov).eye(len(FORMS), dtype=cov.dtype, device=device(cov))
     return [2 * eye[_TRACE, :] - eye[_NORM, :], eye[_DENOISING, :]]
 
 
@@ -380,19 +490,22 @@ def combine(
         Effective number of independent rows.
     one_step : bool
         True for a fitted model (implicit, denoising, path and residual forms), False for a model
-        taken as exact (trace, norm, cross, plug-in and path forms).
+        taken as exact (trace, norm, cross, plug-in and path forms; where rho was probed and the
+        path form, NaN, was not computed, the denoising form instead of that).
     with_rate : bool
         False leaves rho at zero.
     """
     xp = namespace(cov)
-    eye = xp.eye(len(FORMS), dtype=cov.dtype)
+    eye = xp.eye(len(FORMS), dtype=cov.dtype, device=device(cov))
     if one_step:
         names: tuple[str, ...] = ("implicit", "denoising")
         forms = _implicit_and_denoising(cov)
         rho_forms, rate_form = [_PATH], _RESIDUAL
     else:
         names = ("trace", "norm", "cross")
-        forms = [eye[_TRACE, :], eye[_NORM, :], eye[_CROSS, :]]
+        if math.isfinite(float(means[_RHO])) and not math.isfinite(float(means[_PATH])):
+            names = (*names, "denoising")  # no exact trace: the noise of probes is worth replacing
+        forms = [eye[FORMS.index(name), :] for name in names]
         rho_forms, rate_form = [_RHO, _PATH], _RATE
     a, shares = _mixed(forms, cov, n_rows)
     text = " + ".join(
@@ -401,19 +514,20 @@ def combine(
         if abs(share) >= 0.005
     )
     if not with_rate:
-        return Combination(a, xp.zeros_like(a), 0.0, text)
+        return Combination(a, xp.zeros_like(a), 0.0, text, len(forms) - 1)
     # the plug-in means, positive by construction, only weigh the two relative errors
     targets = [
         (1 / max(float(means[_RHO]), _LEAST) ** 2, xp.zeros_like(a)),
         (1 / max(float(means[_RATE]), _LEAST) ** 2, -2 * a),
     ]
+    rho_forms = [i for i in rho_forms if math.isfinite(float(means[i]))]
     # each start is one way to rho: a form of its own, or rate form + 2j (less the constant n)
     starts = [eye[i, :] for i in rho_forms] + [eye[rate_form, :] + 2 * a]
     base = min(starts, key=lambda b: _variance(b, cov, targets))
     directions = [form - forms[0] for form in forms[1:]]
     directions += [b - base for b in starts if b is not base]
     b, _ = _minimise(base, directions, cov, targets, n_rows)
-    return Combination(a, b, -n * float(b[rate_form]), text)
+    return Combination(a, b, -n * float(b[rate_form]), text, len(directions))
 
 
 def _mixed(forms: Sequence[Array], cov: Array, n_rows: float) -> tuple[Array, list[float]]:
@@ -452,10 +566,14 @@ def _minimise(
     K = sum(scale for scale, _ in targets) * (G.T @ cov @ G)
     g = sum(scale * (G.T @ (cov @ (base + shift))) for scale, shift in targets)
     d = xp.sqrt(xp.clip(xp.linalg.diagonal(K), 0.0))
-    live = d > 0
+    # forms that are one and the same for this model differ by rounding: nothing to be gained
+    size = sum(scale for scale, _ in targets) * (xp.abs(G.T) @ xp.abs(cov) @ xp.abs(G))
+    live = d * d > 1e-12 * xp.linalg.diagonal(size)
     d = xp.where(live, d, xp.ones_like(d))
     ridge = 1e-12 + len(directions) / n_rows
-    K = K / (d[:, None] * d[None, :]) + ridge * xp.eye(len(directions), dtype=K.dtype)
+    K = K / (d[:, None] * d[None, :]) + ridge * xp.eye(
+        len(directions), dtype=K.dtype, device=device(K)
+    )
     theta = xp.linalg.solve(K, (g / d)[:, None])[:, 0] / d
     multiples = xp.where(live, -theta, xp.zeros_like(theta))
     return base + G @ multiples, [float(value) for value in multiples]

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skfisher._backend.arrays import Array, like, namespace, row_chunks
+from skfisher._backend.arrays import Array, index_like, like, namespace, row_chunks
 from skfisher._backend.draws import integers, normal, seed_of
 from skfisher._backend.pairs import (
     far_pairs,
-    index_like,
     near_pairs,
     pair_mean,
     union_of_pairs,
@@ -352,7 +351,7 @@ def affine_part(
     matrix = xp.matrix_transpose(U_Z / S[:, None])
     sigma = xp.linalg.svdvals(matrix)
     if sigma.shape[0] < k:
-        sigma = xp.concat([sigma, xp.zeros((k - sigma.shape[0],), dtype=sigma.dtype)])
+        sigma = xp.concat([sigma, like([0.0] * (k - sigma.shape[0]), sigma)])
     L, m = float(sigma[0]), float(sigma[k - 1])
     if float(xp.max(allowed)) / float(S[0]) * math.sqrt(N) >= L:
         sigma, L = xp.zeros_like(sigma), 0.0

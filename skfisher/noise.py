@@ -21,7 +21,9 @@ from skfisher._backend.arrays import Array, like, namespace, row_chunks, to_nump
 from skfisher._backend.validation import as_row_weights, as_sample, as_sigma
 
 __all__ = [
+    "EDM",
     "CosineVP",
+    "DiscreteVE",
     "DiscreteVP",
     "FlowMatching",
     "LinearVP",
@@ -311,8 +313,67 @@ class CosineVP(_VariancePreserving):
         return self.offset * self._speed
 
 
+class _Tabulated(NoisePath):
+    """Paths given by a table of noise levels at the times 0, 1, ..., n_steps - 1.
+
+    Between the steps log sigma is interpolated by a monotone cubic (PCHIP), which is continuously
+    differentiable and meets the table at its steps.
+    """
+
+    @property
+    @abstractmethod
+    def _log_sigmas(self) -> list[float]:
+        """Log of the noise level at each step, strictly increasing or strictly decreasing."""
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Time at the clean end and at the noisy end."""
+        last = len(self._log_sigmas) - 1.0
+        return (0.0, last) if self._rises else (last, 0.0)
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Noise level at the clean end and at the noisy end."""
+        clean, noisy = self.time_range
+        return self._sigma(clean), self._sigma(noisy)
+
+    def _sigma(self, time: float) -> float:
+        return math.exp(self._curve(time))
+
+    def _time(self, sigma: float) -> float:
+        from scipy.optimize import brentq
+
+        target = math.log(sigma)
+        table = self._log_sigmas if self._rises else self._log_sigmas[::-1]
+        step = bisect_right(table, target) - 1
+        step = min(max(step, 0), len(table) - 2)
+        if target <= table[step]:
+            return self._clock(step)
+        if target >= table[step + 1]:
+            return self._clock(step + 1)
+        ends = sorted((self._clock(step), self._clock(step + 1)))
+        return float(brentq(lambda u: float(self._curve(u)) - target, *ends, xtol=1e-15))
+
+    def _slope(self, time: float) -> float:
+        return self._sigma(time) * float(self._curve(time, 1))
+
+    def _clock(self, place: int) -> float:
+        """Time of the step that is at `place` from the clean end."""
+        return float(place if self._rises else len(self._log_sigmas) - 1 - place)
+
+    @property
+    def _rises(self) -> bool:
+        return self._log_sigmas[0] < self._log_sigmas[-1]
+
+    @cached_property
+    def _curve(self) -> Any:
+        from scipy.interpolate import PchipInterpolator
+
+        return PchipInterpolator(range(len(self._log_sigmas)), self._log_sigmas)
+
+
 @dataclass(frozen=True)
-class DiscreteVP(_VariancePreserving):
+class DiscreteVP(_Tabulated, _VariancePreserving):
     """Variance-preserving path given by its table of cumulative signal variances.
 
     Parameters
@@ -336,12 +397,7 @@ class DiscreteVP(_VariancePreserving):
     alphas_cumprod: Any = field(repr=False)
 
     def __post_init__(self) -> None:
-        table = to_numpy(self.alphas_cumprod)
-        if table.ndim != 1 or table.shape[0] < 2:
-            raise ValueError(
-                f"alphas_cumprod has shape {table.shape}: pass one value per step, at least two."
-            )
-        values = tuple(float(value) for value in table)
+        values = _table(self.alphas_cumprod, "alphas_cumprod")
         for k, value in enumerate(values):
             if not 0.0 < value < (values[k - 1] if k else 1.0):
                 raise ValueError(
@@ -350,43 +406,132 @@ class DiscreteVP(_VariancePreserving):
                 )
         object.__setattr__(self, "alphas_cumprod", values)
 
-    @property
-    def time_range(self) -> tuple[float, float]:
-        """Time at the clean end and at the noisy end."""
-        return 0.0, len(self.alphas_cumprod) - 1.0
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        """Noise level at the clean end and at the noisy end."""
-        return self._sigma(0.0), self._sigma(self.time_range[1])
-
-    def _sigma(self, time: float) -> float:
-        return math.exp(self._curve(time))
-
-    def _time(self, sigma: float) -> float:
-        from scipy.optimize import brentq
-
-        target = math.log(sigma)
-        step = bisect_right(self._log_sigmas, target) - 1
-        step = min(max(step, 0), len(self._log_sigmas) - 2)
-        if target <= self._log_sigmas[step]:
-            return float(step)
-        if target >= self._log_sigmas[step + 1]:
-            return float(step + 1)
-        return float(brentq(lambda u: float(self._curve(u)) - target, step, step + 1, xtol=1e-15))
-
-    def _slope(self, time: float) -> float:
-        return self._sigma(time) * float(self._curve(time, 1))
-
     @cached_property
     def _log_sigmas(self) -> list[float]:
         return [0.5 * (math.log1p(-value) - math.log(value)) for value in self.alphas_cumprod]
 
-    @cached_property
-    def _curve(self) -> Any:
-        from scipy.interpolate import PchipInterpolator
 
-        return PchipInterpolator(range(len(self._log_sigmas)), self._log_sigmas)
+@dataclass(frozen=True)
+class DiscreteVE(_Tabulated, VarianceExploding):
+    """Path x = x0 + sigma eps whose time counts the rows of a table of noise levels.
+
+    Parameters
+    ----------
+    sigmas : array-like of shape (n_steps,)
+        Noise levels at times 0, 1, ..., n_steps - 1, positive and strictly increasing or strictly
+        decreasing: noise-conditional score networks count from the largest.
+
+    Notes
+    -----
+    Between the steps log sigma is interpolated as in `DiscreteVP`. Source: Song and Ermon,
+    arXiv 1907.05600.
+
+    Examples
+    --------
+    >>> path = DiscreteVE([10.0, 1.0, 0.1])
+    >>> path.time(1.0), path.time_range
+    (1.0, (2.0, 0.0))
+    """
+
+    sigmas: Any = field(repr=False)
+
+    def __post_init__(self) -> None:
+        values = _table(self.sigmas, "sigmas")
+        for k, value in enumerate(values):
+            as_sigma(value, name=f"sigmas[{k}]")
+            if k > 0 and not (value - values[k - 1]) * (values[1] - values[0]) > 0:
+                raise ValueError(
+                    f"sigmas[{k}] is {value} after {values[k - 1]}: noise levels that do not go "
+                    f"one way have no clock, pass the table in the order of the network's time "
+                    f"and without repetition."
+                )
+        object.__setattr__(self, "sigmas", values)
+
+    @cached_property
+    def _log_sigmas(self) -> list[float]:
+        return [math.log(value) for value in self.sigmas]
+
+
+def _table(values: Any, name: str) -> tuple[float, ...]:
+    table = to_numpy(values)
+    if table.ndim != 1 or table.shape[0] < 2:
+        raise ValueError(f"{name} has shape {table.shape}: pass one value per step, at least two.")
+    return tuple(float(value) for value in table)
+
+
+@dataclass(frozen=True)
+class EDM(NoisePath):
+    """What an EDM-preconditioned network sees: x = y / sqrt(sigma^2 + sigma_data^2).
+
+    Parameters
+    ----------
+    sigma_data : float
+        Standard deviation of the data that the network was built for, in units of x0.
+
+    Notes
+    -----
+    The clock is log(sigma) / 4. The raw output F of the network gives the denoiser
+    D = c_skip y + c_out F, see `denoiser`. Source: Karras et al., arXiv 2206.00364, table 1.
+
+    Examples
+    --------
+    >>> x, time = EDM(sigma_data=0.6).from_ve(3.0, 0.8)
+    >>> round(x, 12), round(time, 6)
+    (3.0, -0.055786)
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        as_sigma(self.sigma_data, name="sigma_data")
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Time at the clean end and at the noisy end."""
+        return -math.inf, math.inf
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """Noise level at the clean end and at the noisy end."""
+        return 0.0, math.inf
+
+    def signal(self, sigma: float) -> float:
+        """Signal coefficient a = (sigma^2 + sigma_data^2)^(-1/2)."""
+        return 1.0 / math.hypot(sigma, self.sigma_data)
+
+    def denoiser(self, output: Array, y: Array, sigma: float) -> Array:
+        """Denoiser D = c_skip y + c_out F from the network's raw output F.
+
+        With c_skip = sigma_data^2 / (sigma^2 + sigma_data^2) and c_out = a sigma sigma_data.
+
+        Parameters
+        ----------
+        output, y : array of shape (m, n)
+            F, and the noisy point in units of x0.
+        sigma : float
+
+        Returns
+        -------
+        array of shape (m, n)
+            In units of x0.
+
+        Examples
+        --------
+        >>> EDM(sigma_data=1.0).denoiser(0.0, 4.0, 1.0)
+        2.0
+        """
+        sigma, unit = as_sigma(sigma), self.sigma_data
+        skip = unit**2 / (sigma**2 + unit**2)
+        return skip * y + self.signal(sigma) * sigma * unit * output
+
+    def _sigma(self, time: float) -> float:
+        return math.exp(4.0 * time)
+
+    def _time(self, sigma: float) -> float:
+        return 0.25 * math.log(sigma)
+
+    def _slope(self, time: float) -> float:
+        return 4.0 * math.exp(4.0 * time)
 
 
 @dataclass(frozen=True)
@@ -398,29 +543,46 @@ class FlowMatching(NoisePath):
     data_at : {0, 1}
         Time of the clean end. 0: x = (1 - u) x0 + u eps, whose velocity eps - x0 is the prediction
         "velocity". 1: x = u x0 + (1 - u) eps, whose velocity x0 - eps is "velocity_to_data".
+    shift : float
+        Of a clock that is shifted against u: where the clock stands at a share w of noise, u is at
+        shift w / (1 + (shift - 1) w), so that sigma = shift w / (1 - w). Leave it at 1 where the
+        network is told u itself, as the flow transformers of diffusers are: their schedulers'
+        `shift` only chooses where sampling stops.
+    time_scale : float
+        Time at the end u = 1, 1000 where the network counts steps.
 
     Notes
     -----
-    Source: Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003.
+    Source: Lipman et al., arXiv 2210.02747; Liu et al., arXiv 2209.03003; for the shift Esser et
+    al., arXiv 2403.03206.
 
     Examples
     --------
     >>> FlowMatching().sigma(0.25), FlowMatching(data_at=1).sigma(0.75)
     (0.3333333333333333, 0.3333333333333333)
+    >>> FlowMatching(time_scale=1000.0).time(1.0), FlowMatching(shift=3.0).sigma(0.25)
+    (500.0, 1.0)
     """
 
     data_at: int = 0
+    shift: float = 1.0
+    time_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.data_at not in (0, 1):
             raise ValueError(
                 f"data_at is {self.data_at!r}: pass 0 where time 0 is clean, 1 where time 1 is."
             )
+        for name in ("shift", "time_scale"):
+            value = float(getattr(self, name))
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"{name} is {value}: pass a finite positive number.")
 
     @property
     def time_range(self) -> tuple[float, float]:
         """Time at the clean end and at the noisy end."""
-        return float(self.data_at), 1.0 - self.data_at
+        end = float(self.time_scale)
+        return (end, 0.0) if self.data_at else (0.0, end)
 
     @property
     def sigma_range(self) -> tuple[float, float]:
@@ -432,13 +594,15 @@ class FlowMatching(NoisePath):
         return 1.0 / (1.0 + sigma)
 
     def _sigma(self, time: float) -> float:
-        return (1.0 - time) / time if self.data_at else time / (1.0 - time)
+        left = self.time_scale - time
+        return self.shift * (left / time if self.data_at else time / left)
 
     def _time(self, sigma: float) -> float:
-        return (1.0 if self.data_at else sigma) / (1.0 + sigma)
+        return self.time_scale * (self.shift if self.data_at else sigma) / (self.shift + sigma)
 
     def _slope(self, time: float) -> float:
-        return -1.0 / time**2 if self.data_at else 1.0 / (1.0 - time) ** 2
+        speed = self.shift * self.time_scale
+        return -speed / time**2 if self.data_at else speed / (self.time_scale - time) ** 2
 
 
 # weights of x0 and eps in what a network says of a noisy point

@@ -159,11 +159,11 @@ def row_traces(
         v = _probe(kind, seed, (*stream, probe), start, ref)
         av = _checked(product(v), v)
         if tau is None:
-            traces.append(xp.sum(v * av, axis=1))
-            norms.append(xp.sum(av * av, axis=1))
+            traces.append(xp.vecdot(v, av))
+            norms.append(xp.vecdot(av, av))
         else:
             bv = av - (tau / n)[:, None] * v
-            norms.append(xp.sum(bv * bv, axis=1) + tau * tau / n)
+            norms.append(xp.vecdot(bv, bv) + tau * tau / n)
     squared_norm, squared_norm_variance = _over_probes(norms)
     if tau is None:
         trace, trace_variance = _over_probes(traces)

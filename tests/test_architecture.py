@@ -20,15 +20,23 @@ ROWS = [
     "exceptions",
     "_backend",
     "noise",
+    "channels",
+    "samples",
     "scores",
     "traces",
     "forms",
     "curves",
     "assembly",
+    "evaluation",
+    "candidates",
+    "learned",
     "crossfit",
+    "conditional",
     "geometry",
     "bounds",
+    "encoders",
     "estimators",
+    "functional",
     "rivals",
     "compare",
     "losses",
@@ -43,7 +51,14 @@ ASIDE = {"testing": "curves"}
 FACE = "skfisher"
 FACES = ("__init__", "__main__")  # files that offer what they import
 
-TORCH_TOO = {"skfisher.scores.network", "skfisher.scores.adapters", "skfisher.losses"}
+TORCH_TOO = {
+    "skfisher.scores.network",
+    "skfisher.scores.adapters",
+    "skfisher.scores.architectures",
+    "skfisher.scores.diffusers",
+    "skfisher.encoders",
+    "skfisher.losses",
+}
 HEAVY = {
     "torch",
     "matplotlib",

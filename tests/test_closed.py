@@ -1,3 +1,5 @@
+import pickle
+
 import array_api_strict
 import mpmath as mp
 import numpy as np
@@ -6,9 +8,11 @@ from hypothesis import given
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
-from strategies import covariance, exact_models, mixtures, noise_ratios, rms_scale, seeds
+from strategies import covariance, exact_models, mixtures, noise_ratios, rms_scale, rotation, seeds
 
 from skfisher.curves import gaussian_curve
+from skfisher.evaluation import rows_under
+from skfisher.forms import form_rows
 from skfisher.scores.closed import GaussianMixtureScore, GaussianScore
 from skfisher.scores.contract import ExactScoreModel
 from skfisher.testing import assert_close, check_score_model, mixture_1d_oracle
@@ -324,6 +328,144 @@ def test_parameters_of_every_library_give_the_same_model(library, rng):
         draws = own.sample(5, 0)
         assert library.owns(draws)
         assert_close(draws, library(plain.sample(5, 0)), rtol=1e-13)
+
+
+def factor_model(rng, n=6, r=3, rest=0.3, constant=0, scale=1.0):
+    """A Gaussian with one variance off a subspace, and some coordinates without any."""
+    basis = np.zeros((n, r))
+    basis[: n - constant] = rotation(rng, n - constant)[:, :r]
+    mean, variances = scale * rng.standard_normal(n), scale**2 * rng.uniform(0.01, 3.0, r)
+    support = np.arange(n) < n - constant
+    return GaussianScore.from_factor(mean, basis, variances, scale**2 * rest, support)
+
+
+FACTORS = [
+    {},
+    {"n": 40, "r": 7},
+    {"rest": 0.0},
+    {"rest": 5.0},  # above the variances along the basis
+    {"r": 5},
+    {"r": 6},
+    {"constant": 2},
+    {"constant": 3, "rest": 0.0},
+]
+
+
+@pytest.mark.parametrize("sigma", [0.03, 0.4, 5.0])
+@pytest.mark.parametrize("options", FACTORS, ids=str)
+def test_a_factored_gaussian_equals_the_dense_one(options, sigma, rng):
+    model = factor_model(rng, **options)
+    dense = GaussianScore(model.mean, model.covariance)
+    y, v, clean = rng.standard_normal((3, 9, model.n_features))
+    found, expected = (
+        {
+            "call": m(y, sigma),
+            "jvp": m.jvp(y, sigma, v)[1],
+            "divergence": m.divergence(y, sigma)[1],
+            "log_density": m.log_density(y, sigma),
+            **{k: a for k, a in vars(m.moments(y, sigma, clean)).items() if a is not None},
+        }
+        for m in (model, dense)
+    )
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        size = np.max(np.abs(expected[key]))
+        np.testing.assert_allclose(value, expected[key], rtol=0, atol=1e-10 * size, err_msg=key)
+
+
+@pytest.mark.parametrize("options", [*FACTORS, None], ids=str)
+def test_forms_do_not_depend_on_the_axes(options, rng):
+    dense = options is None
+    model = small_dense(rng) if dense else factor_model(rng, **options)
+    n = model.n_features
+    x = model.sample(8, 0)
+    x[4:] += rng.standard_normal((4, n))  # off the support, too
+    eps = rng.standard_normal((8, 1, n))
+    for sigma in (0.05, 2.0):
+        turned = rows_under(model, x, eps, sigma)
+        plain = form_rows(model, x, eps, sigma)
+        np.testing.assert_allclose(turned.values, plain.values, rtol=1e-7, atol=1e-8 * n)
+        assert turned.n_products == plain.n_products
+
+
+def small_dense(rng):
+    return GaussianScore(rng.standard_normal(5), covariance(rng, 5, 1e3))
+
+
+def test_samples_of_a_factored_gaussian_have_its_moments(rng):
+    model = factor_model(rng, constant=1)
+    x = model.sample(40_000, 1)
+    products = (x - model.mean)[:, :, None] * (x - model.mean)[:, None, :]
+    for values, exact in ((x, model.mean), (products, model.covariance)):
+        error = values.std(0) / np.sqrt(len(x)) + 1e-9  # the last coordinate is constant
+        assert np.max(np.abs(values.mean(0) - exact) / error) <= 4.0
+
+
+def test_factored_gaussians_pass_every_law_of_a_score(rng):
+    model = factor_model(rng)
+    variances = model._lam
+
+    def rescaled(a):
+        return GaussianScore.from_factor(
+            a * model.mean, model._Q, a**2 * variances, a**2 * 0.3, np.ones(6, bool)
+        )
+
+    check_score_model(model, model.sample(2000, 3), rescaled=rescaled)
+    assert isinstance(model, ExactScoreModel)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_factored_gaussians_work_in_every_library(library, dtype, rng):
+    model = factor_model(rng, constant=1)
+    points = rng.standard_normal((3, 4, 6))
+    expected = outputs(model, *points)
+    for key, value in outputs(model, *(library(a, dtype) for a in points)).items():
+        assert library.owns(value, dtype), key
+        near = 1e-12 if dtype == "float64" else 1e-4
+        assert_close(value, library(expected[key], dtype), rtol=near, atol=near, err_msg=key)
+    x, eps = (library(a, dtype) for a in (points[0], points[1][:, None, :]))
+    turned = rows_under(model, x, eps, 0.4).values
+    assert library.owns(turned, dtype)
+
+
+def test_a_factored_gaussian_forms_no_square_matrix(rng):
+    n = 200_000
+    basis = np.zeros((n, 2))
+    basis[:2] = np.eye(2)
+    model = GaussianScore.from_factor(np.zeros(n), basis, [2.0, 3.0], 0.5)
+    y = rng.standard_normal((2, n))
+    trace = model.moments(y, 1.0, y).denoiser_trace
+    np.testing.assert_allclose(trace, 2 / 3 + 3 / 4 + (n - 2) / 3)
+    assert np.all(np.isfinite(model.log_density(y, 1.0)))
+    assert "covariance" not in vars(model)
+    assert "covariance" not in vars(pickle.loads(pickle.dumps(model)))
+
+
+def test_dense_gaussians_keep_their_covariance_in_a_pickle(rng):
+    model = small_dense(rng)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.covariance, model.covariance)
+    np.testing.assert_array_equal(again(np.ones((1, 5)), 1.0), model(np.ones((1, 5)), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"basis": np.eye(2)}, r"basis has shape \(2, 2\), mean has 3 entries and variances 2"),
+        ({"basis": np.eye(3)}, r"basis has shape \(3, 3\), mean has 3 entries and variances 2"),
+        ({"basis": 2 * np.eye(3)[:, :2]}, "basis has columns that are not orthonormal"),
+        ({"variances": [1.0, -1.0]}, "variances has the least entry -1.0 and rest is 0.5"),
+        ({"rest": -0.5}, "variances has the least entry 1.0 and rest is -0.5"),
+        ({"rest": np.nan}, "rest is nan"),
+        ({"support": [1, 1, 0]}, r"support has shape \(3,\) and dtype int64: pass 3 booleans"),
+        ({"support": [True, True]}, r"support has shape \(2,\) and dtype bool: pass 3 booleans"),
+        ({"support": [True, False, True]}, "support leaves out coordinates in which basis is not"),
+    ],
+)
+def test_factored_gaussians_refuse(change, message):
+    given = {"basis": np.eye(3)[:, :2], "variances": [1.0, 2.0], "rest": 0.5} | change
+    with pytest.raises(ValueError, match=message):
+        GaussianScore.from_factor(np.zeros(3), **given)
 
 
 def test_single_precision_parameters_may_be_indefinite_by_their_rounding(rng):

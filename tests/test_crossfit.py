@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from skfisher import crossfit
-from skfisher.crossfit import cross_fitted_curve, curve_of_models, make_sample
+from skfisher import candidates, crossfit, evaluation
+from skfisher.crossfit import cross_fitted_curve
 from skfisher.curves import gaussian_curve
+from skfisher.evaluation import curve_of_models
+from skfisher.samples import make_sample
 from skfisher.scores import GaussianMixtureScore, KernelScore
 from skfisher.testing import mixture_1d_oracle
 
@@ -59,21 +61,24 @@ class Witness:
     def __init__(self, monkeypatch, X):
         self.rows = {row.tobytes(): i for i, row in enumerate(X)}
         self.fitted, self.asked = [], []  # keeps the models alive, so that no identity returns
-        fit, form_rows = crossfit._fit, crossfit.form_rows
+        fit, rows_under = candidates.fit_candidate, evaluation.rows_under
 
-        def witnessed_fit(name, sample, index, *args, **kwargs):
-            model = fit(name, sample, index, *args, **kwargs)
-            seen = range(len(X)) if index is None else index
-            self.fitted.append((model, {int(i) for i in seen}))
+        def witnessed_fit(name, x, *args, **kwargs):
+            model = fit(name, x, *args, **kwargs)
+            self.fitted.append((model, set(self.numbers(x))))
             return model
 
-        def witnessed_form_rows(model, x, *args, one_step, **kwargs):
-            asked = [self.rows[np.ascontiguousarray(row).tobytes()] for row in x]
-            self.asked.append((model, asked, one_step))
-            return form_rows(model, x, *args, one_step=one_step, **kwargs)
+        def witnessed_rows_under(model, x, *args, one_step, **kwargs):
+            self.asked.append((model, self.numbers(x), one_step))
+            return rows_under(model, x, *args, one_step=one_step, **kwargs)
 
-        monkeypatch.setattr(crossfit, "_fit", witnessed_fit)
-        monkeypatch.setattr(crossfit, "form_rows", witnessed_form_rows)
+        for module in (candidates, crossfit):
+            monkeypatch.setattr(module, "fit_candidate", witnessed_fit)
+        for module in (candidates, evaluation):
+            monkeypatch.setattr(module, "rows_under", witnessed_rows_under)
+
+    def numbers(self, x):
+        return [self.rows[np.ascontiguousarray(row).tobytes()] for row in x]
 
     def seen_by(self, model):
         return next((seen for known, seen in self.fitted if known is model), None)
@@ -104,15 +109,16 @@ def test_no_row_is_scored_or_judged_by_a_model_that_saw_it_or_its_group(
 def test_no_row_takes_part_in_the_choice_of_the_model_that_scores_it(monkeypatch, grouped):
     X = two_modes()
     groups = np.arange(120) // 4 if grouped else np.arange(120)
-    chosen, choose = [], crossfit._choose
-
-    def witnessed_choose(names, sample, teach, judge, *args):
-        chosen.append({groups[i] for i in (*teach, *judge)})
-        assert not {groups[i] for i in teach} & {groups[i] for i in judge}
-        return choose(names, sample, teach, judge, *args)
-
+    chosen, choose = [], crossfit.best_of
     witness = Witness(monkeypatch, X)
-    monkeypatch.setattr(crossfit, "_choose", witnessed_choose)
+
+    def witnessed_choice(names, teach, weights, judge, *args):
+        teachers, judges = witness.numbers(teach), witness.numbers(judge)
+        chosen.append({groups[i] for i in (*teachers, *judges)})
+        assert not {groups[i] for i in teachers} & {groups[i] for i in judges}
+        return choose(names, teach, weights, judge, *args)
+
+    monkeypatch.setattr(crossfit, "best_of", witnessed_choice)
     cross_fitted_curve(make_sample(X, groups=groups if grouped else None), LEVELS, "mixture")
     assert len(chosen) == crossfit.N_FOLDS
     everyone = set(groups)
@@ -130,7 +136,7 @@ def test_the_kernel_sees_all_rows_but_the_one_asked_about_and_its_group(grouped)
     groups = np.arange(40) // 4 if grouped else np.arange(40)
     kernel = KernelScore(X, groups=groups if grouped else None)
     y = X[[3, 17, 3, 17]] + 0.1
-    alone = crossfit._LeaveOneOut(kernel, np.asarray([3, 17]))
+    alone = candidates.LeaveOneOut(kernel, np.asarray([3, 17]))
     for i, row in enumerate((3, 17, 3, 17)):
         others = KernelScore(X[groups != groups[row]])
         np.testing.assert_allclose(alone(y, 0.5)[i], others(y[[i]], 0.5)[0], rtol=1e-9)

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from strategies import gaussians, mixtures, noise_ratios, rms_scale, seeds
 
 from skfisher.curves import gaussian_curve
-from skfisher.forms import EXACT_LIMIT, FORMS, combine, form_rows, lower_bound, stderr_of, value_of
+from skfisher.forms import (
+    EXACT_LIMIT,
+    FORMS,
+    asymmetry,
+    combine,
+    form_rows,
+    lower_bound,
+    stderr_of,
+    value_of,
+)
 from skfisher.scores import GaussianMixtureScore, GaussianScore, KernelScore
 from skfisher.scores.wrap import as_score_model
 from skfisher.testing import mixture_1d_oracle
@@ -21,6 +30,35 @@ LAW = [0.3, 0.7], [-1.0, 2.0], [0.25, 0.5]
 MODEL = GaussianMixtureScore(LAW[0], [[-1.0], [2.0]], [[[0.25]], [[0.5]]])
 UNSEEN = 1e-3  # what events of a few in the rows' number may hold of a mean
 ONE_STEP = pytest.mark.parametrize("one_step", [True, False])
+
+
+class Network:
+    """A model of which only values and products can be had, as from a network.
+
+    `scale` multiplies its score, a `dtype` rounds it.
+    """
+
+    name = "network"
+
+    def __init__(self, model, scale=1.0, dtype=None):
+        self.model, self.scale, self.dtype = model, scale, dtype
+        self.values = self.products = 0
+        if dtype is not None:
+            self.precision = float(np.finfo(dtype).eps)
+
+    def __call__(self, y, sigma):
+        self.values += len(y)
+        if self.dtype is None:
+            return self.scale * self.model(y, sigma)
+        # as a network does: points, denoiser and score in its own dtype
+        y = y.astype(self.dtype)
+        denoised = (y + sigma**2 * self.model(y.astype(float), sigma)).astype(self.dtype)
+        return ((denoised - y) / self.dtype(sigma**2)).astype(float)
+
+    def jvp(self, y, sigma, v):
+        self.products += len(y)
+        s, hv = self.model.jvp(y, sigma, v)
+        return self.scale * s, self.scale * hv
 
 
 def draws(model, m, seed, n_draws=1):
@@ -118,6 +156,7 @@ def test_norms_of_many_features_are_probed_and_their_traces_are_not():
     n = EXACT_LIMIT + 1
     lam = np.linspace(0.1, 3.0, n)
     model = GaussianScore(np.zeros(n), np.diag(lam))
+    model.exact_norm_limit = EXACT_LIMIT  # as if its norms were as dear as those of others
     x, eps = draws(model, 2000, 3)
     forms = form_rows(model, x, eps, 1.0)
     truth = gaussian_curve(np.diag(lam), np.asarray([1.0]))
@@ -162,6 +201,82 @@ def test_forms_that_were_not_asked_for_are_nan_and_weigh_nothing():
         assert math.isfinite(stderr_of(mixed.j, cov))
     residual = form_rows(MODEL, x, eps, 0.7, one_step=False).values @ np.abs(E["residual"])
     assert np.all(np.isnan(residual))
+
+
+def test_models_taken_as_exact_give_j_and_r_for_one_product_a_point():
+    model = Network(MODEL)
+    x, eps = draws(MODEL, 200, 7)
+    for with_rate in (True, False):
+        model.values = model.products = 0
+        forms = form_rows(model, x, eps, 0.7, one_step=False, with_rate=with_rate)
+        assert (model.values, model.products) == (0, 2 * 200)  # two signs of the noise
+        assert forms.n_products == 2 * 200
+        missing = ["path", "residual"]
+        assert np.isnan(forms.values).all(0).tolist() == [name in missing for name in FORMS]
+    means, cov = pooled_means(forms.values)
+    mixed = combine(means, cov, 1, 200, one_step=False)
+    assert mixed.rho @ E["path"] == 0.0
+    assert math.isfinite(value_of(mixed.rho, means))
+    assert math.isfinite(stderr_of(mixed.rho, cov))
+    assert mixed.n_multiples == 4  # of three forms of j, and of the rate's form of rho
+
+
+def test_fitted_models_that_offer_products_alone_cost_two_and_two_values():
+    model = Network(MODEL)
+    x, eps = draws(MODEL, 200, 7)
+    form_rows(model, x, eps, 0.7, one_step=True)
+    assert (model.values, model.products) == (2 * 2 * 200, 2 * 2 * 200)
+    model.values = model.products = 0
+    form_rows(model, x, eps, 0.7, one_step=True, with_rate=False)
+    assert (model.values, model.products) == (0, 2 * 200)
+
+
+def a_full_rank_mixture(n, k, condition):
+    """k components of equal spectrum, each turned its own way, six deviations apart."""
+    rng = np.random.default_rng(0)
+    spectrum = np.geomspace(1 / condition, 1.0, n)
+    turned = [np.linalg.qr(rng.standard_normal((n, n)))[0] for _ in range(k)]
+    means = 3 * rng.standard_normal((k, n)) / math.sqrt(n)
+    return GaussianMixtureScore(
+        rng.dirichlet([5.0] * k), means, [Q * spectrum @ Q.T for Q in turned]
+    )
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.55, 1.0, 1.7, 3.0])
+def test_network_in_64_dimensions_gives_r_and_the_rate_to_a_hundredth(ratio):
+    model, n, m = a_full_rank_mixture(64, 10, 5.0), 64, 1000
+    sigma = ratio * rms_scale(model)
+    x, eps = draws(model, m, 1)
+    forms = form_rows(Network(model), x, eps, sigma, one_step=False)
+    assert forms.n_products <= 2000
+    means, cov = pooled_means(forms.values)
+    mixed = combine(means, cov, n, m, one_step=False)
+    j, rho = value_of(mixed.j, means), value_of(mixed.rho, means) + mixed.rho_constant
+    inflate = math.sqrt(m / (m - mixed.n_multiples))
+    rho_error = inflate * stderr_of(mixed.rho, cov)
+    rate, rate_error = n - 2 * j + rho, inflate * stderr_of(mixed.rho - 2 * mixed.j, cov)
+    assert rho_error < 0.01 * rho
+    assert rate_error < 0.01 * rate
+    x, eps = draws(model, 3000, 2)
+    local = model.moments(x + sigma * eps[:, 0, :], sigma)
+    for value, error, rows in (
+        (rho, rho_error, sigma**4 * local.hessian_squared_norm),
+        (rate, rate_error, local.denoiser_squared_norm),
+    ):
+        spread = math.hypot(error, np.std(rows) / math.sqrt(3000))
+        assert abs(value - np.mean(rows)) < 4.5 * spread
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(np.float32, 1e-3), (np.float16, 0.1)])
+def test_path_form_steps_by_the_precision_of_the_model(dtype, close):
+    x, eps = draws(MODEL, 4000, 9)
+    paths = [
+        form_rows(model, x, eps, 0.5).values @ E["path"]
+        for model in (Network(MODEL), Network(MODEL, dtype=dtype))
+    ]
+    assert abs(np.mean(paths[1] - paths[0])) < close * np.mean(paths[0])
+    # rounding may not add to the rows' scatter
+    assert np.std(paths[1] - paths[0]) < 3 * close * np.std(paths[0])
 
 
 # -- a wrong model -------------------------------------------------------------------------------
@@ -212,6 +327,30 @@ def test_form_errs_by_its_stated_power_of_the_models_error(form, sigma, wrong):
     assert large / small == pytest.approx(2**order, rel=0.05)
     if form in ("implicit", "denoising"):
         assert large < 0
+
+
+def mean_over_mixture(model, sigma, size=80):
+    """Means of the forms over X of the law `LAW`, by quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(size)
+    weights = weights / weights.sum()
+    x = np.concatenate([m + math.sqrt(v) * nodes for m, v in zip(*LAW[1:], strict=True)])
+    mass = np.concatenate([p * weights for p in LAW[0]])
+    x, eps = (a.reshape(-1) for a in np.meshgrid(x, nodes, indexing="ij"))
+    mass = np.outer(mass, weights).reshape(-1)
+    return mass @ form_rows(model, x[:, None], eps[:, None, None], sigma).values
+
+
+@pytest.mark.parametrize("form", ["path", "implicit", "denoising", "trace", "norm"])
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+def test_forms_of_a_network_err_by_their_stated_power_of_a_wrong_scale(form, sigma):
+    exact = mean_over_mixture(Network(MODEL), sigma) @ E[form]
+    # its score is one or two hundredths too small
+    large, small = (
+        mean_over_mixture(Network(MODEL, scale=1 - h), sigma) @ E[form] - exact
+        for h in (0.02, 0.01)
+    )
+    first = form in ("trace", "norm")
+    assert large / small == pytest.approx(2 if first else 4, rel=0.05)
 
 
 @pytest.mark.parametrize("h", [-0.3, 0.5])
@@ -310,3 +449,45 @@ def test_forms_of_least_error_change_with_the_noise_and_the_combination_follows(
     mixed = combine(means, cov, 1, 4000, one_step=True)
     assert stderr_of(mixed.j, cov) <= stderr_of(E[best], cov) * (1 + 1e-9)
     assert 10 * stderr_of(E[best], cov) < stderr_of(E[other], cov)
+
+
+# -- the asymmetry -------------------------------------------------------------------------------
+
+
+class Linear:
+    """A score whose Jacobian is one matrix everywhere."""
+
+    def __init__(self, H):
+        self.H = H
+
+    def both(self, y, sigma, v):
+        return y @ self.H.T, v @ self.H.T, v @ self.H
+
+
+def test_asymmetry_is_the_antisymmetric_share_of_the_jacobian():
+    rng = np.random.default_rng(0)
+    S, K = rng.standard_normal((2, 5, 5))
+    S, K = S + S.T, K - K.T
+    x, eps = rng.standard_normal((400, 5)), rng.standard_normal((400, 1, 5))
+    found = asymmetry(Linear(S + 0.3 * K), x, eps, 0.7, max_rows=400)
+    exact = 0.09 * np.sum(K**2) / (np.sum(S**2) + 0.09 * np.sum(K**2))
+    assert abs(found.share - exact) < 4.5 * found.stderr
+    assert 0 < found.stderr < 0.1 * exact
+    assert found.n_rows == 400
+    assert asymmetry(Linear(S), x, eps, 0.7).share == pytest.approx(0.0, abs=1e-28)
+    assert asymmetry(Linear(K), x, eps, 0.7).share == pytest.approx(1.0)
+    assert asymmetry(Linear(0 * S), x, eps, 0.7).share == 0.0
+
+
+def test_asymmetry_is_measured_on_few_rows_and_where_it_can_be():
+    x, eps = np.zeros((500, 2)), np.ones((500, 1, 2))
+    assert asymmetry(Linear(np.eye(2)), x, eps, 0.7).n_rows == 128
+
+    class Backwards(Linear):
+        def both(self, y, sigma, v):
+            raise NotImplementedError("no reverse mode")
+
+    for model in (Backwards(np.eye(2)), MODEL):
+        found = asymmetry(model, x, eps, 0.7)
+        assert math.isnan(found.share)
+        assert found.n_rows == 0

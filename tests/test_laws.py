@@ -4,18 +4,25 @@ A Gaussian is a mixture of one component, an empirical law one of many without w
 of weights, means and covariances describes them all. In one dimension expectations are exact up to
 rounding (the trapezoidal rule, spectrally accurate for analytic integrands that vanish at both
 ends); elsewhere they are means of a fixed number of draws, judged by their standard error.
+
+Every law of a score model holds in every array library: the models are asked there, in float64,
+and what they answer is judged in NumPy. Laws in expectation hold in float32 too, whose rounding is
+far below their standard error.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from libraries import supporting
 from scipy.integrate import quad
 from strategies import covariance, gaussians, mixtures, noise_ratios, rotation, scales, seeds
 
+from skfisher._backend.arrays import to_numpy
 from skfisher.curves import gaussian_curve
 from skfisher.scores import GaussianMixtureScore, GaussianScore, KernelScore
 from skfisher.testing import circle_oracle, mixture_1d_oracle
@@ -25,6 +32,37 @@ UNSEEN = 1e-3
 Z_LIMIT = 6.0  # thousands of scores are drawn in a run, some of them from skew laws
 
 few = settings(max_examples=25)
+in_every_library = pytest.mark.usefixtures("asked_in_float64")
+in_every_precision = pytest.mark.usefixtures("asked_in_every_precision")
+
+
+class Asked:
+    """A model whose numbers are made by another library from NumPy points, and brought back."""
+
+    def __init__(self, model, library, dtype):
+        self.model, self.library, self.dtype = model, library, dtype
+
+    def there(self, points):
+        return self.library(points, self.dtype)
+
+    def back(self, answer):
+        assert self.library.owns(answer, self.dtype)
+        return np.asarray(to_numpy(answer), dtype=float)
+
+    def __call__(self, y, sigma):
+        return self.back(self.model(self.there(y), sigma))
+
+    def jvp(self, y, sigma, v):
+        return tuple(map(self.back, self.model.jvp(self.there(y), sigma, self.there(v))))
+
+    def divergence(self, y, sigma):
+        return tuple(map(self.back, self.model.divergence(self.there(y), sigma)))
+
+    def moments(self, y, sigma, clean=None):
+        clean = None if clean is None else self.there(clean)
+        local = self.model.moments(self.there(y), sigma, clean)
+        found = {f.name: getattr(local, f.name) for f in fields(local)}
+        return replace(local, **{k: self.back(v) for k, v in found.items() if v is not None})
 
 
 @dataclass(frozen=True)
@@ -35,6 +73,7 @@ class Law:
     weights: np.ndarray
     means: np.ndarray
     covariances: np.ndarray
+    asked_in: ClassVar[Any] = None  # library and dtype, from the fixtures below
 
     @property
     def n(self):
@@ -42,6 +81,11 @@ class Law:
 
     @property
     def model(self):
+        model = self.in_numpy
+        return model if self.asked_in is None else Asked(model, *self.asked_in)
+
+    @property
+    def in_numpy(self):
         if self.kind == "gaussian":
             return GaussianScore(self.means[0], self.covariances[0])
         if self.kind == "mixture":
@@ -89,6 +133,31 @@ class Law:
             np.asarray([[*self.means[i], *other.means[j]] for i, j in pairs]),
             S,
         )
+
+
+def _asked(request):
+    Law.asked_in = request.param
+    yield
+    Law.asked_in = None
+
+
+def _with_dtype(dtype):
+    return [
+        pytest.param(
+            None if p.id == "numpy" and dtype == "float64" else (*p.values, dtype),
+            id=f"{p.id}-{dtype}",
+            marks=p.marks,
+        )
+        for p in supporting("functions")
+    ]
+
+
+DOUBLE, SINGLE = _with_dtype("float64"), _with_dtype("float32")
+# of the module, as Hypothesis does not renew the fixtures of a test for every example
+asked_in_float64 = pytest.fixture(_asked, params=DOUBLE, scope="module", name="asked_in_float64")
+asked_in_every_precision = pytest.fixture(
+    _asked, params=DOUBLE + SINGLE, scope="module", name="asked_in_every_precision"
+)
 
 
 def law_of(model):
@@ -160,6 +229,7 @@ def slope_in_t(quantity, sigma):
 # -- identities ----------------------------------------------------------------------------------
 
 
+@in_every_precision
 @few
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_denoising_residual_is_orthogonal_to_every_field(law, ratio, seed):
@@ -172,6 +242,7 @@ def test_denoising_residual_is_orthogonal_to_every_field(law, ratio, seed):
         assert abs(z_score(np.sum(r * g, axis=1) / sigma)) < Z_LIMIT
 
 
+@in_every_library
 @few
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_denoiser_jacobian_is_the_posterior_covariance_over_t(law, ratio, seed):
@@ -189,6 +260,7 @@ def test_denoiser_jacobian_is_the_posterior_covariance_over_t(law, ratio, seed):
     assert abs(z_score(np.sum(v * r, axis=1) ** 2 / t - along)) < Z_LIMIT
 
 
+@in_every_library
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_products_along_the_axes_are_a_symmetric_hessian_with_its_trace_and_norm(law, ratio, seed):
     sigma = ratio * law.scale
@@ -208,6 +280,7 @@ def test_products_along_the_axes_are_a_symmetric_hessian_with_its_trace_and_norm
     assert np.all(least > -1e-9 * size)
 
 
+@in_every_precision
 @few
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_squared_score_and_minus_divergence_have_one_mean(law, ratio, seed):
@@ -219,6 +292,7 @@ def test_squared_score_and_minus_divergence_have_one_mean(law, ratio, seed):
     assert abs(z_score(j + sigma * np.sum(s * eps, axis=1))) < Z_LIMIT
 
 
+@in_every_precision
 @few
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_mmse_is_the_noise_less_what_the_score_knows(law, ratio, seed):
@@ -230,6 +304,7 @@ def test_mmse_is_the_noise_less_what_the_score_knows(law, ratio, seed):
     assert abs(z_score(error / t - law.n + t * np.sum(s * s, axis=1))) < Z_LIMIT
 
 
+@in_every_library
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_squared_denoiser_norm_is_gain_plus_penalty_at_every_point(law, ratio, seed):
     sigma = ratio * law.scale
@@ -244,6 +319,7 @@ def test_squared_denoiser_norm_is_gain_plus_penalty_at_every_point(law, ratio, s
     )
 
 
+@in_every_library
 @given(law=laws(max_features=1), ratio=noise_ratios())
 def test_information_falls_at_the_mean_squared_hessian(law, ratio):
     sigma = ratio * law.scale
@@ -251,6 +327,7 @@ def test_information_falls_at_the_mean_squared_hessian(law, ratio):
     assert pytest.approx(in_one_dimension(law, sigma)["R"], rel=1e-6) == R
 
 
+@in_every_library
 @given(law=laws(max_features=1), ratio=noise_ratios())
 def test_mmse_grows_at_the_mean_squared_denoiser_jacobian(law, ratio):
     sigma = ratio * law.scale
@@ -264,6 +341,7 @@ def test_mmse_grows_at_the_mean_squared_denoiser_jacobian(law, ratio):
     assert 1 - t * exact["J"] == pytest.approx(exact["d_eff"], abs=1e-9)
 
 
+@in_every_library
 @few
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_information_falls_along_the_noise_in_every_dimension(law, ratio, seed):
@@ -283,6 +361,7 @@ def test_information_falls_along_the_noise_in_every_dimension(law, ratio, seed):
 # -- order ---------------------------------------------------------------------------------------
 
 
+@in_every_library
 @given(law=laws(max_features=1), ratio=noise_ratios(0.05, 20.0))
 def test_order_relations_in_one_dimension(law, ratio):
     sigma = ratio * law.scale
@@ -298,6 +377,7 @@ def test_order_relations_in_one_dimension(law, ratio):
     assert 0 <= at["d_eff"] <= slack
 
 
+@in_every_library
 @few
 @given(law=laws(), ratio=noise_ratios(), seed=seeds())
 def test_order_relations_in_every_dimension(law, ratio, seed):
@@ -321,6 +401,7 @@ def test_order_relations_in_every_dimension(law, ratio, seed):
     )
 
 
+@in_every_library
 @pytest.mark.parametrize("kind", ["mixture", "kernel"])
 def test_rate_of_two_points_exceeds_that_of_pure_noise(kind):
     law = Law(kind, np.full(2, 0.5), np.asarray([[-2.5], [2.5]]), np.zeros((2, 1, 1)))
@@ -345,6 +426,7 @@ def assert_moments_scale(a, b, score, factor):
         np.testing.assert_allclose(getattr(b, name), getattr(a, name), rtol=1e-6, atol=1e-9)
 
 
+@in_every_library
 @given(law=laws(), ratio=noise_ratios(), a=scales(), seed=seeds())
 def test_units_change_information_by_their_square_and_its_rate_by_their_fourth_power(
     law, ratio, a, seed
@@ -355,6 +437,7 @@ def test_units_change_information_by_their_square_and_its_rate_by_their_fourth_p
     assert_moments_scale(law.model.moments(y, sigma), scaled, lambda s: s, a)
 
 
+@in_every_library
 @given(law=laws(), ratio=noise_ratios(), far=st.floats(0.0, 1e3), seed=seeds())
 def test_rotation_and_translation_change_nothing(law, ratio, far, seed):
     sigma = ratio * law.scale
@@ -365,6 +448,7 @@ def test_rotation_and_translation_change_nothing(law, ratio, far, seed):
     assert_moments_scale(law.model.moments(y, sigma), moved, lambda s: s @ Q.T, 1.0)
 
 
+@in_every_library
 @pytest.mark.parametrize("kind", ["gaussian", "mixture", "kernel"])
 @given(seed=seeds(), ratio=noise_ratios())
 @few
@@ -389,6 +473,7 @@ def test_independent_blocks_add(kind, seed, ratio):
         np.testing.assert_allclose(getattr(whole, name), total, rtol=1e-8, atol=1e-9 * size)
 
 
+@in_every_library
 def test_the_three_models_agree_where_their_laws_do(rng):
     points = rng.standard_normal((5, 2))
     law = Law("kernel", rng.dirichlet(np.ones(5)), points, np.zeros((5, 2, 2)))
@@ -463,6 +548,7 @@ def test_information_of_a_gaussian_is_half_the_integral_of_its_effective_dimensi
     assert integral == pytest.approx(d_eff(0.0).mutual_information[0], rel=1e-6)
 
 
+@in_every_library
 @few
 @given(law=laws(max_features=1), ratio=noise_ratios(0.1, 2.0))
 def test_information_is_the_entropy_of_y_less_that_of_the_noise(law, ratio):
@@ -477,6 +563,7 @@ def test_information_is_the_entropy_of_y_less_that_of_the_noise(law, ratio):
     assert slope * sigma**2 == pytest.approx(-d_eff / 2, rel=1e-5, abs=1e-9)
 
 
+@in_every_library
 def test_information_about_two_points_tends_to_one_bit():
     law = Law("kernel", np.full(2, 0.5), np.asarray([[-1.0], [1.0]]), np.zeros((2, 1, 1)))
     noise = 0.5 * math.log(2 * math.pi * math.e * 0.1**2)
@@ -501,6 +588,7 @@ def on_a_circle(radius, sigma, n_points=720):
     return mass @ np.sum(local.score**2, axis=1), mass @ local.hessian_squared_norm
 
 
+@in_every_library
 @pytest.mark.parametrize("radius", [0.01, 3.0])
 def test_circle_has_its_expansion_at_small_noise(radius):
     def error(ratio):
@@ -519,6 +607,7 @@ def test_circle_has_its_expansion_at_small_noise(radius):
     assert abs(R_near) < 0.1
 
 
+@in_every_library
 @pytest.mark.parametrize("sigma", [0.1, 0.4])
 def test_circle_equals_its_quadrature(sigma):
     oracle = circle_oracle(1.0, [sigma])

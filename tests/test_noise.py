@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from skfisher._backend.arrays import to_numpy
 from skfisher.noise import (
+    EDM,
     CosineVP,
+    DiscreteVE,
     DiscreteVP,
     FlowMatching,
     LinearVP,
@@ -22,15 +24,21 @@ from skfisher.noise import (
 )
 
 DDPM = DiscreteVP(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
+NCSN = DiscreteVE(np.geomspace(50.0, 0.01, 232))  # counts from the noisy end
+TABLES = (DDPM, NCSN, DiscreteVE([0.01, 0.2, 1.0, 30.0]))
 PATHS = [
     VarianceExploding(),
     LinearVP(),
     LinearVP(beta_min=8.0, beta_max=8.0),
     CosineVP(),
     CosineVP(offset=0.0),
-    DDPM,
+    *TABLES,
+    EDM(),
+    EDM(sigma_data=3.0),
     FlowMatching(),
     FlowMatching(data_at=1),
+    FlowMatching(time_scale=1000.0),
+    FlowMatching(data_at=1, shift=3.0, time_scale=1000.0),
 ]
 by_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path))
 KINDS = ["score", "epsilon", "x0", "denoiser", "v", "velocity", "velocity_to_data"]
@@ -40,6 +48,8 @@ by_kind = pytest.mark.parametrize("kind", KINDS)
 def signal_and_noise(path, u):
     """Coefficients (a, b) of x = a x0 + b eps at time u, from each path's definition."""
     match path:
+        case DiscreteVE(sigmas):
+            return mp.mpf(1), mp.mpf(sigmas[int(u)])
         case VarianceExploding():
             return mp.mpf(1), u
         case LinearVP(low, high):
@@ -47,14 +57,19 @@ def signal_and_noise(path, u):
         case CosineVP(offset):
             s = mp.mpf(offset)
             a = mp.cos((u + s) / (1 + s) * mp.pi / 2) / mp.cos(s / (1 + s) * mp.pi / 2)
-        case FlowMatching(data_at):
-            return (u, 1 - u) if data_at else (1 - u, u)
+        case EDM(sigma_data):
+            a = 1 / mp.sqrt(mp.exp(8 * u) + mp.mpf(sigma_data) ** 2)
+            return a, a * mp.exp(4 * u)
+        case FlowMatching(data_at, shift, time_scale):
+            w = 1 - u / time_scale if data_at else u / time_scale
+            w = shift * w / (1 + (shift - 1) * w)
+            return 1 - w, w
     return a, mp.sqrt(1 - a**2)
 
 
 def times(path, count=25):
-    clean, noisy = path.time_range
-    noisy = min(noisy, 100.0)
+    clean, noisy = (-1.0, 1.0) if isinstance(path, EDM) else path.time_range
+    noisy = min(noisy, 100.0) if clean == 0.0 else noisy
     return [clean + (noisy - clean) * (k + 0.5) / count for k in range(count)]
 
 
@@ -91,8 +106,9 @@ def test_from_ve_inverts_to_ve(path, library, rng):
 def test_y_is_clean_point_plus_sigma_noise(path, rng):
     x0, eps = rng.normal(size=(2, 4, 3))
     for time in times(path, 5):
+        time = float(round(time)) if path in TABLES else time
         if path is DDPM:
-            variance = path.alphas_cumprod[round(time := float(round(time)))]
+            variance = path.alphas_cumprod[round(time)]
             a, b = math.sqrt(variance), math.sqrt(1 - variance)
         else:
             a, b = map(float, signal_and_noise(path, mp.mpf(time)))
@@ -101,7 +117,7 @@ def test_y_is_clean_point_plus_sigma_noise(path, rng):
         np.testing.assert_allclose(y, x0 + sigma * eps, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("path", [p for p in PATHS if p is not DDPM], ids=repr)
+@pytest.mark.parametrize("path", [p for p in PATHS if p not in TABLES], ids=repr)
 def test_sigma_and_its_derivative_equal_their_definition(path):
     def ratio(u):
         a, b = signal_and_noise(path, u)
@@ -119,10 +135,11 @@ def test_sigma_and_its_derivative_equal_their_definition(path):
             assert path.dsigma_dtime(time) == pytest.approx(float(derivative), rel=1e-11)
 
 
-def test_derivative_of_a_table_equals_finite_differences():
-    for time in times(DDPM, 40):
-        difference = (DDPM.sigma(time + 1e-5) - DDPM.sigma(time - 1e-5)) / 2e-5
-        assert DDPM.dsigma_dtime(time) == pytest.approx(difference, rel=1e-6)
+@pytest.mark.parametrize("table", [DDPM, NCSN], ids=repr)
+def test_derivative_of_a_table_equals_finite_differences(table):
+    for time in times(table, 40):
+        difference = (table.sigma(time + 1e-5) - table.sigma(time - 1e-5)) / 2e-5
+        assert table.dsigma_dtime(time) == pytest.approx(difference, rel=1e-6)
 
 
 def test_a_table_is_met_at_its_steps_and_monotone_between():
@@ -131,6 +148,33 @@ def test_a_table_is_met_at_its_steps_and_monotone_between():
     np.testing.assert_allclose(steps, np.sqrt((1 - table) / table), rtol=1e-12)
     assert [DDPM.time(s) for s in steps] == pytest.approx(list(range(1000)), rel=1e-12, abs=1e-12)
     assert np.all(np.diff([DDPM.sigma(u) for u in np.linspace(0, 999, 5000)]) > 0)
+
+
+def test_a_table_turned_round_tells_the_time_from_the_other_end():
+    there, back = DiscreteVE(np.geomspace(0.01, 50.0, 232)), NCSN
+    assert there.time_range == back.time_range[::-1] == (0.0, 231.0)
+    for sigma in (0.01, 0.0123, 1.0, 49.0):
+        assert back.time(sigma) == pytest.approx(231 - there.time(sigma), rel=1e-10)
+        assert back.dsigma_dtime(back.time(sigma)) < 0 < there.dsigma_dtime(there.time(sigma))
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.5, 2.0, 50.0])
+def test_a_preconditioned_network_of_gaussian_data_is_zero(sigma):
+    # of data of variance sigma_data^2 the best denoiser is c_skip y, and the network's task is done
+    path, y = EDM(sigma_data=2.0), np.array([[1.0, -3.0]])
+    denoised = path.denoiser(0 * y, y, sigma)
+    np.testing.assert_allclose(denoised, y * 4 / (4 + sigma**2), rtol=1e-14)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.5, 2.0, 50.0])
+def test_what_a_preconditioned_network_is_trained_for_has_unit_variance(sigma):
+    # x0 and eps of standard deviations sigma_data and 1; F is linear in them by its definition
+    path = EDM(sigma_data=2.0)
+    skip = path.denoiser(0.0, 1.0, sigma)
+    out = path.denoiser(1.0, 0.0, sigma)
+    of_x0, of_eps = (1 - skip) / out, -skip * sigma / out
+    assert math.hypot(2.0 * of_x0, of_eps) == pytest.approx(1.0, rel=1e-12)
+    assert path.signal(sigma) * math.hypot(2.0, sigma) == pytest.approx(1.0, rel=1e-12)
 
 
 def test_the_fine_table_of_a_linear_schedule_equals_its_continuous_path():
@@ -403,6 +447,13 @@ def test_sigmas_off_the_path_are_refused(sigma):
         (lambda: LinearVP(beta_max=0.01), "pass 0 < beta_min <= beta_max"),
         (lambda: CosineVP(offset=-1.0), r"offset is -1\.0: pass a small number"),
         (lambda: FlowMatching(data_at=2), "data_at is 2: pass 0 where time 0 is clean"),
+        (lambda: FlowMatching(shift=0.0), r"shift is 0\.0: pass a finite positive"),
+        (lambda: FlowMatching(time_scale=math.inf), "time_scale is inf: pass a finite positive"),
+        (lambda: EDM(sigma_data=0.0), r"sigma_data is 0\.0: .* finite positive"),
+        (lambda: DiscreteVE([1.0]), r"sigmas has shape \(1,\): .* at least two"),
+        (lambda: DiscreteVE([1.0, -2.0]), r"sigmas\[1\] is -2\.0: .* finite positive"),
+        (lambda: DiscreteVE([1.0, 2.0, 1.5]), r"sigmas\[2\] is 1\.5 after 2\.0: .* one way"),
+        (lambda: DiscreteVE([1.0, 1.0]), r"sigmas\[1\] is 1\.0 after 1\.0: .* repetition"),
         (lambda: DiscreteVP([0.5]), r"alphas_cumprod has shape \(1,\): .* at least two"),
         (lambda: DiscreteVP([0.5, 0.5]), r"alphas_cumprod\[1\] is 0\.5: .* decrease strictly"),
         (lambda: DiscreteVP([0.5, 0.0]), r"alphas_cumprod\[1\] is 0\.0: .* without signal"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from strategies import covariance
 
-from skfisher._backend.linearize import central_jvp, central_step
+from skfisher._backend.differences import central_jvp, central_step
 from skfisher._backend.quadrature import integrate
 from skfisher.curves import gaussian_curve
 from skfisher.scores.closed import GaussianMixtureScore, GaussianScore

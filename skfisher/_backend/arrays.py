@@ -16,7 +16,18 @@ from array_api_compat import (
     to_device,
 )
 
-__all__ = ["MEMORY_BUDGET", "Array", "is_numpy", "like", "namespace", "row_chunks", "to_numpy"]
+__all__ = [
+    "MEMORY_BUDGET",
+    "Array",
+    "cast_like",
+    "index_like",
+    "is_numpy",
+    "like",
+    "namespace",
+    "row_chunks",
+    "take_rows",
+    "to_numpy",
+]
 
 Array: TypeAlias = Any
 """An array of any library that follows the array API standard."""
@@ -53,8 +64,33 @@ def to_numpy(x: Any) -> Any:
 
 def like(values: Any, reference: Array) -> Array:
     """`values` in the library, dtype and device of `reference`."""
+    xp, host = namespace(reference), to_numpy(values)
+    if is_torch_array(reference) and not host.flags.writeable:
+        host = host.copy()  # torch warns of memory that it may not write to
+    return xp.asarray(host, dtype=reference.dtype, device=device(reference))
+
+
+def cast_like(x: Array, reference: Array) -> Array:
+    """`x` in the library and on the device of `reference`, floating point in its dtype too."""
+    own = namespace(x)
+    if type(x) is type(reference) and x.dtype == reference.dtype and device(x) == device(reference):
+        return x
+    if own.isdtype(x.dtype, "bool"):
+        flags = index_like(own.astype(x, own.int64), reference)
+        return flags != 0
+    return like(x, reference) if own.isdtype(x.dtype, "real floating") else index_like(x, reference)
+
+
+def index_like(values: Any, reference: Array) -> Array:
+    """Integer `values` as an index array in the library and on the device of `reference`."""
     xp = namespace(reference)
-    return xp.asarray(np.asarray(values), dtype=reference.dtype, device=device(reference))
+    host = np.array(to_numpy(values), dtype=np.int64)
+    return xp.asarray(host, device=device(reference))
+
+
+def take_rows(X: Array, rows: Any) -> Array:
+    """The rows of `X` at integer positions, given as NumPy vector or list, in that order."""
+    return namespace(X).take(X, index_like(rows, X), axis=0)
 
 
 def row_chunks(

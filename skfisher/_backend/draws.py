@@ -7,13 +7,14 @@ the library nor the number of workers changes a draw.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
 from sklearn.utils import check_random_state
 
-from skfisher._backend.arrays import Array, like
+from skfisher._backend.arrays import Array, like, row_chunks
 
 __all__ = [
     "integers",
@@ -23,9 +24,11 @@ __all__ = [
     "signs",
     "systematic_counts",
     "uniform",
+    "weighted_integers",
 ]
 
 _WORDS_PER_BLOCK = 4  # Philox4x64 yields four 64-bit words for each step of its counter
+_BLOCK = 2**20  # bytes of words that are converted at a time
 
 
 def seed_of(random_state: Any) -> int:
@@ -60,15 +63,12 @@ def normal(seed: int, stream: tuple[int, ...], rows: slice, n_columns: int, ref:
     -------
     array of shape (rows.stop - rows.start, n_columns)
     """
-    words = _words(seed, stream, rows, n_columns)
-    # the top 52 bits, centred in their cells: never 0 or 1, symmetric about one half
-    return like(ndtri(((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52), ref)
+    return like(_draw(_normal, seed, stream, rows, n_columns), ref)
 
 
 def signs(seed: int, stream: tuple[int, ...], rows: slice, n_columns: int, ref: Array) -> Array:
     """Rademacher draws (+1 or -1) for `rows` of a stream; parameters as for `normal`."""
-    words = _words(seed, stream, rows, n_columns)
-    return like((words >> np.uint64(63)).astype(np.float64) * 2.0 - 1.0, ref)
+    return like(_draw(_sign, seed, stream, rows, n_columns), ref)
 
 
 def integers(seed: int, stream: tuple[int, ...], rows: slice, n_columns: int, high: int) -> Any:
@@ -76,6 +76,14 @@ def integers(seed: int, stream: tuple[int, ...], rows: slice, n_columns: int, hi
     words = _words(seed, stream, rows, n_columns)
     # the top 53 bits: exact in a float, and for high < 2**32 uniform to better than 1e-6
     return ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * high).astype(np.int64)
+
+
+def weighted_integers(seed: int, stream: tuple[int, ...], size: int, weights: Any) -> Any:
+    """`size` indices into `weights`, each drawn in proportion to its weight, as NumPy."""
+    edges = np.cumsum(np.asarray(weights, dtype=np.float64))
+    words = _words(seed, stream, slice(0, size), 1)[:, 0]
+    points = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * edges[-1]
+    return np.minimum(np.searchsorted(edges, points, side="right"), len(edges) - 1)
 
 
 def permutation(seed: int, stream: tuple[int, ...], size: int) -> Any:
@@ -100,8 +108,31 @@ def systematic_counts(weights: Any, seed: int) -> Any:
 
 def uniform(seed: int, stream: tuple[int, ...], rows: slice, n_columns: int, ref: Array) -> Array:
     """Uniform draws in (0, 1), never 0 or 1 in float64; parameters as for `normal`."""
-    words = _words(seed, stream, rows, n_columns)
-    return like(((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52, ref)
+    return like(_draw(_in_unit_interval, seed, stream, rows, n_columns), ref)
+
+
+def _in_unit_interval(words: Any) -> Any:
+    """The top 52 bits, centred in their cells: never 0 or 1, symmetric about one half."""
+    return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+
+def _normal(words: Any) -> Any:
+    return ndtri(_in_unit_interval(words))
+
+
+def _sign(words: Any) -> Any:
+    return (words >> np.uint64(63)).astype(np.float64) * 2.0 - 1.0
+
+
+def _draw(
+    convert: Callable[[Any], Any], seed: int, stream: tuple[int, ...], rows: slice, n_columns: int
+) -> Any:
+    """Converted words of `rows`, in blocks that stay in cache."""
+    out = np.empty((rows.stop - rows.start, n_columns))
+    for block in row_chunks(out.shape[0], 8 * n_columns, _BLOCK):
+        part = slice(rows.start + block.start, rows.start + block.stop)
+        out[block] = convert(_words(seed, stream, part, n_columns))
+    return out
 
 
 def _words(seed: int, stream: tuple[int, ...], rows: slice, n_columns: int) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,9 +20,11 @@ from skfisher._backend.arrays import to_numpy
 
 __all__ = [
     "json_ready",
+    "load_tensors",
     "prepare_folder",
     "read_array",
     "read_labels",
+    "save_tensors",
     "write_bytes",
     "write_json",
 ]
@@ -231,3 +235,41 @@ def json_ready(value: Any) -> Any:
     if is_array_api_obj(value):
         return json_ready(to_numpy(value).tolist())
     raise TypeError(f"a {type(value).__name__} has no form in JSON: pass numbers, text or arrays.")
+
+
+def save_tensors(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+    """Tensors, numbers, strings and containers of them into one file, whole or not at all."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(values), buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_tensors(path: str | os.PathLike[str], device: Any, *, name: str) -> dict[str, Any]:
+    """What `save_tensors` wrote, read without executing anything in the file.
+
+    Raises
+    ------
+    ValueError
+        Not such a file, named by the argument `name`.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of other formats, refused below
+            values = torch.load(path, map_location=device, weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{name} {str(path)!r} cannot be read ({type(error).__name__}): it is damaged or was "
+            f"not written by this program. Pass another path, or delete the file."
+        ) from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{name} {str(path)!r} holds a {type(values).__name__}: it was not written by this "
+            f"program. Pass another path."
+        )
+    return values

@@ -6,20 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
-from array_api_compat import device
 
-from skfisher._backend.arrays import Array, namespace, to_numpy
+from skfisher._backend.arrays import Array, to_numpy
 from skfisher._backend.draws import integers
 
-__all__ = ["far_pairs", "index_like", "near_pairs", "pair_mean", "union_of_pairs"]
+__all__ = ["far_pairs", "near_pairs", "pair_mean", "union_of_pairs"]
 
 _FAR, _QUERY = 501, 502  # streams of the draws
-
-
-def index_like(values: Any, reference: Array) -> Array:
-    """Integer `values` as an index array in the library and on the device of `reference`."""
-    xp = namespace(reference)
-    return xp.asarray(np.asarray(values, dtype=np.int64), device=device(reference))
 
 
 def far_pairs(seed: int, n_points: int, n_pairs: int) -> Any:

@@ -24,6 +24,7 @@ __all__ = [
 _MOST_WORKERS = 8
 _LIMITING = threading.Lock()
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -36,9 +37,9 @@ def n_workers(reference: Array) -> int:
 
 
 def map_chunks(
-    function: Callable[[slice], Result], chunks: Sequence[slice], workers: int
+    function: Callable[[Item], Result], chunks: Sequence[Item], workers: int
 ) -> list[Result]:
-    """`function` of every chunk, in their order, on `workers` threads of one BLAS thread each.
+    """`function` of every chunk or other item, in order, on `workers` threads of one BLAS thread.
 
     Exponentials then run on all cores and no matrix product waits for another thread. The number
     of BLAS threads belongs to the process: a second call at the same time leaves it alone.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from skfisher._backend.arrays import Array, to_numpy
+from skfisher._backend.arrays import Array, row_chunks, to_numpy
 
 __all__ = [
     "deal_folds",
     "distinct_rows",
+    "inverse_index",
     "inverse_order",
     "is_in",
     "linked_groups",
@@ -24,11 +26,25 @@ __all__ = [
     "sum_by_code",
 ]
 
+_LONG = 256  # bytes of a row above which its digest is sorted in its place
+_COPY_BUDGET = 32 * 2**20
+
 
 def distinct_rows(X: Array) -> tuple[Any, Any]:
-    """First index of each distinct row, in order of appearance, and each row's place among them."""
-    rows = np.ascontiguousarray(to_numpy(X) + 0.0)  # -0.0 becomes 0.0
-    keys = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
+    """First index of each distinct row, in order of appearance, and each row's place among them.
+
+    Rows longer than 256 bytes are told apart by digests of 128 bits, so that no copy of X is sorted
+    or held: a collision among N rows has a chance of N^2 / 2^129.
+    """
+    parts = []
+    for chunk in row_chunks(X.shape[0], 32 * X.shape[1], _COPY_BUDGET):
+        rows = np.ascontiguousarray(to_numpy(X[chunk, :]) + 0.0)  # -0.0 becomes 0.0
+        width = rows.dtype.itemsize * rows.shape[1]
+        if width > _LONG:
+            digests = (blake2b(row, digest_size=16).digest() for row in rows)
+            rows, width = np.frombuffer(b"".join(digests), dtype=np.uint8), 16
+        parts.append(rows.reshape(-1).view(np.dtype((np.void, width))))
+    keys = np.concatenate(parts)
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)
@@ -90,6 +106,13 @@ def sum_by_code(values: Any, codes: Any, size: int) -> Any:
 def majority(labels: Sequence[str]) -> str:
     """The most frequent label, the earliest of equals."""
     return Counter(labels).most_common(1)[0][0]
+
+
+def inverse_index(index: Any, n_rows: int) -> Any:
+    """Where each of `n_rows` rows stands in `index`; one past its end for a row that does not."""
+    place: Any = np.full(n_rows, len(index), dtype=np.int64)
+    place[np.asarray(index)] = np.arange(len(index))
+    return place
 
 
 def inverse_order(parts: Sequence[Any]) -> Any:

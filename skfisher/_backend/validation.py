@@ -21,7 +21,8 @@ def as_sample(X: Any, *, name: str = "X", min_samples: int = 1) -> Array:
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        Anything scikit-learn takes as dense input, or an array of any array API library.
+        Anything scikit-learn takes as dense input, or an array of any array API library. Gradient
+        history is left behind.
     name : str
         How messages call the argument.
     min_samples : int
@@ -30,22 +31,26 @@ def as_sample(X: Any, *, name: str = "X", min_samples: int = 1) -> Array:
     Returns
     -------
     array of shape (n_samples, n_features)
-        float64 for integers and booleans, float32 for half precision, otherwise X's dtype.
+        float64 for integers, booleans and quantized tensors, float32 for less than single
+        precision, otherwise X's dtype.
 
     Raises
     ------
     TypeError
         Sparse or complex input, or objects that are not numbers.
     ValueError
-        Not two-dimensional, empty, fewer than `min_samples` rows, NaN or infinity, or text.
+        Not two-dimensional, empty, fewer than `min_samples` rows, NaN or infinity, text, complex
+        numbers, or a tensor without numbers (on the device "meta").
     """
     if sparse.issparse(X):
         raise TypeError(
             f"{name} is a sparse {type(X).__name__} of shape {X.shape}, which is not supported: "
             f"densify it with {name}.toarray(), or reduce it with TruncatedSVD."
         )
-    if is_array_api_obj(X) and not is_numpy_array(X):
-        X = X.detach() if is_torch_array(X) else X
+    if is_torch_array(X):
+        X = _from_tensor(X, name)
+    elif is_array_api_obj(X) and not is_numpy_array(X):
+        pass
     else:
         X = _from_array_like(X, name)
     xp = namespace(X)
@@ -53,6 +58,13 @@ def as_sample(X: Any, *, name: str = "X", min_samples: int = 1) -> Array:
         raise ValueError(
             f"Complex data not supported: {name} has dtype {X.dtype}. Stack its real and "
             f"imaginary parts as columns."
+        )
+    if X.ndim == 4:
+        rows, *shape = (int(size) for size in X.shape)
+        raise ValueError(
+            f"Expected 2D array, got 4D array instead: {name} has shape {(rows, *shape)}. Reshape "
+            f"your data to (n_samples, n_features) with {name}.reshape({rows}, -1), and where a "
+            f"parameter latent_shape is offered pass latent_shape={tuple(shape)} beside it."
         )
     if X.ndim != 2:
         raise ValueError(
@@ -80,6 +92,23 @@ def as_sample(X: Any, *, name: str = "X", min_samples: int = 1) -> Array:
         raise ValueError(
             f"{name} contains NaN or infinity in {bad.size} of {rows} rows, the first of them row "
             f"{int(bad[0])}: drop these rows or impute them before."
+        )
+    return X
+
+
+def _from_tensor(X: Any, name: str) -> Any:
+    """A plain dense tensor without history."""
+    X = X.detach()
+    if X.is_quantized:
+        return X.dequantize()
+    if str(X.layout) != "torch.strided":
+        raise TypeError(
+            f"{name} is a sparse tensor ({X.layout}) of shape {tuple(X.shape)}, which is not "
+            f"supported: densify it with {name}.to_dense()."
+        )
+    if X.is_meta:
+        raise ValueError(
+            f"{name} is on the device 'meta', which holds no numbers: load it to a device first."
         )
     return X
 

@@ -10,17 +10,19 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from skfisher._backend.arrays import Array, like, namespace
+from skfisher._backend.arrays import Array, cast_like, like, namespace, take_rows, to_numpy
+from skfisher._backend.devices import place_of, refuse_other_device
 from skfisher._backend.draws import permutation, seed_of
 from skfisher._backend.rows import recode, sorted_index
 from skfisher._backend.validation import as_groups, as_row_weights
 from skfisher.bounds import Sandwich, fisher_sandwich, information_sandwich, sandwich_levels
-from skfisher.crossfit import CurveFit, curve_of_models, make_sample
 from skfisher.curves import InformationCurve, mean_complexity, select_levels
 from skfisher.estimators._common import (
-    cast_curve,
+    computing_copy,
     fit_curve,
+    follow,
     read_sample,
+    refuse_elsewhere,
     warn_if_unreliable,
     working_copy,
 )
@@ -29,8 +31,11 @@ from skfisher.estimators._encoding import (
     channel_scales,
     encode_rows,
     fitted_encoder,
+    latent_shape_of,
+    tolerance_of,
     varies,
 )
+from skfisher.evaluation import CurveFit, curve_of_models
 from skfisher.geometry import (
     BiLipschitz,
     LinearMap,
@@ -42,6 +47,7 @@ from skfisher.geometry import (
     scale,
 )
 from skfisher.noise import check_noise_levels, default_noise_levels
+from skfisher.samples import make_sample
 
 __all__ = ["AuditReport", "LatentGeometryAuditor"]
 
@@ -67,6 +73,8 @@ class AuditReport:
     standardized : bool
         Whether each latent channel was brought to unit variance first.
     random_state : int
+    device : str
+        Where it was computed.
     linear : str
         Whether the encoder is affine on the data: "affine", "not affine" or "unknown", and why.
     scale : Scale
@@ -83,6 +91,7 @@ class AuditReport:
     n_rows: int
     standardized: bool
     random_state: int
+    device: str
     linear: str
     scale: Scale
     bi_lipschitz: BiLipschitz
@@ -103,7 +112,8 @@ class LatentGeometryAuditor(BaseEstimator):
         fold (wrap it in `sklearn.frozen.FrozenEstimator` to keep a fitted one). Anything else is
         used as it stands through `transform`, `encode` or its call, in that order. None is the
         identity: X is a set of cached latents.
-    score_model : {"auto", "gaussian", "mixture", "kernel"} or score model, default="auto"
+    score_model : {"auto", "gaussian", "mixture", "kernel", "network"}, NetworkRecipe or score \
+            model, default="auto"
         As in `FIRateEstimator`; a given model is used in both spaces and so must fit both.
     noise_levels : array-like of shape (T,), default=None
         Levels of the comparison in units of X; the latent is measured at c times these. None: the
@@ -113,9 +123,14 @@ class LatentGeometryAuditor(BaseEstimator):
         Bring each latent channel to mean 0 and variance 1 first, as diffusion models often do.
     max_points : int, default=2000
         At most so many rows are audited, drawn at random; the encoder is fitted on all.
-    device : None or "cpu", default=None
-        Where to compute; None follows X.
+    device : None, "auto", str or torch.device, default=None
+        As in `FIRateEstimator`. The encoder gets rows in the library of X whatever the device.
     random_state : int, RandomState instance or None, default=0
+    latent_shape : tuple of int, default=None
+        (C, H, W) of one latent: what `standardize` takes for a channel, and the shape that a
+        network is built for. None is the shape that a `TorchEncoder` has found, and otherwise none.
+    verbose : bool, default=False
+        Print the progress of what trains.
 
     Attributes
     ----------
@@ -145,6 +160,8 @@ class LatentGeometryAuditor(BaseEstimator):
     valid_ : bool array of shape (21,)
         Levels of `latent_curve_` that may be believed.
     report_ : AuditReport
+    device_ : str
+        Where it was computed.
     n_features_in_ : int
     feature_names_in_ : array of shape (n_features_in_,)
         Only where X has string column names.
@@ -176,6 +193,8 @@ class LatentGeometryAuditor(BaseEstimator):
         max_points: int = 2000,
         device: Any = None,
         random_state: Any = 0,
+        latent_shape: Any = None,
+        verbose: bool = False,
     ) -> None:
         self.encoder = encoder
         self.score_model = score_model
@@ -185,6 +204,8 @@ class LatentGeometryAuditor(BaseEstimator):
         self.max_points = max_points
         self.device = device
         self.random_state = random_state
+        self.latent_shape = latent_shape
+        self.verbose = verbose
 
     def fit(
         self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None
@@ -211,7 +232,7 @@ class LatentGeometryAuditor(BaseEstimator):
             Sparse X; an encoder that cannot be called.
         ValueError
             X as in `FIRateEstimator`; an encoder that does not return one finite row per row of X,
-            or maps all rows to one point.
+            or maps all rows to one point, or returns them on another device than X.
         """
         return self._fit_beside(None, X, y, sample_weight, groups)
 
@@ -220,19 +241,27 @@ class LatentGeometryAuditor(BaseEstimator):
     ) -> LatentGeometryAuditor:
         """Fit, with the curve of the data where an audit of the same rows has it already."""
         checked = read_sample(self, X, reset=True)
+        refuse_elsewhere(
+            checked, sample_weight=sample_weight, groups=groups, noise_levels=self.noise_levels
+        )
         self._check_parameters()
+        rows = computing_copy(checked, self.device)
+        self.device_ = place_of(rows)
         self._seed = seed_of(self.random_state)
         self.encoder_ = fitted_encoder(self.encoder, X, y)
         self._container = Container.of(X)
         n_samples = checked.shape[0]
         weights = as_row_weights(sample_weight, n_samples)
         codes = as_groups(groups, n_samples)
-        kept, weights, codes = self._some_rows(working_copy(checked), weights, codes)
+        kept, weights, codes = self._some_rows(rows, weights, codes)
         self._shift, self._spread = None, None
         make_sample(kept, weights)  # refuses X of one distinct row before the encoder is blamed
-        latent = self._encode(kept)
+        latent = self._encode(kept, checked)
+        self._shape = self.latent_shape
+        if self._shape is None:
+            self._shape = latent_shape_of(self.encoder_)
         if self.standardize:
-            self._shift, self._spread = channel_scales(latent)
+            self._shift, self._spread = channel_scales(latent, self._shape)
             latent = (latent - self._shift) / self._spread
         if not varies(latent):
             raise ValueError(
@@ -252,7 +281,13 @@ class LatentGeometryAuditor(BaseEstimator):
         reference: Array,
         n_samples: int,
     ) -> None:
-        fit = affine_part(self._encode, X, Z, random_state=self._seed)
+        fit = affine_part(
+            lambda x: self._encode(x, reference),
+            X,
+            Z,
+            rtol=tolerance_of(self.encoder_),
+            random_state=self._seed,
+        )
         linear = fit.map
         lipschitz = bi_lipschitz(X, Z, linear=linear, random_state=self._seed)
         stretch = scale(lipschitz, linear=linear)
@@ -265,19 +300,22 @@ class LatentGeometryAuditor(BaseEstimator):
         # at L times the data's levels, the side of the sandwiches that never fails needs the data
         # where it is measured anyway
         bounded = math.isfinite(lipschitz.L) and lipschitz.L > 0
+        data_shape = self._shape if self.encoder_ is None else None
         grids = [default_noise_levels(Z, sample_weight=weights), c * levels]
         grids += [lipschitz.L * levels] if bounded else []
-        latent, (of_own, of_matched, *of_bounded) = self._curve(Z, grids, weights, codes)
-        data = self._curve(X, [levels], weights, codes)[0] if data is None else data
+        latent, (of_own, of_matched, *of_bounded) = self._curve(
+            Z, grids, weights, codes, self._shape
+        )
+        data = self._curve(X, [levels], weights, codes, data_shape)[0] if data is None else data
         matched = select_levels(latent.curve, of_matched)
-        self.sandwiches_ = {}
+        sandwiches: dict[str, Sandwich] = {}
         if bounded:
             over_m, _ = sandwich_levels(lipschitz.L * levels, lipschitz.m, lipschitz.L)
             at_m = None
             if over_m is not None:
                 rigid = bool(namespace(levels).all(abs(over_m / levels - 1) < 1e-9))
-                at_m = data if rigid else self._curve(X, [over_m], weights, codes)[0]
-            self.sandwiches_ = _sandwiches(
+                at_m = data if rigid else self._curve(X, [over_m], weights, codes, data_shape)[0]
+            sandwiches = _sandwiches(
                 select_levels(latent.curve, of_bounded[0]),
                 None if at_m is None else at_m.curve,
                 data.curve,
@@ -289,10 +327,11 @@ class LatentGeometryAuditor(BaseEstimator):
             tuple(latent.models[k] for k in of_own),
             latent.one_step,
         )
+        self.sandwiches_ = follow(sandwiches, reference)
         self._store(own_fit, data, matched, reference)
         self.bi_lipschitz_ = (lipschitz.m, lipschitz.L)
         self.scale_ = c
-        self.penalties_ = penalties(X, Z, linear=linear)
+        self.penalties_ = follow(penalties(X, Z, linear=linear), reference)
         self.report_ = AuditReport(
             diffusability=self.diffusability_,
             diffusability_stderr=mean_complexity(own_fit.curve)[1],
@@ -300,9 +339,10 @@ class LatentGeometryAuditor(BaseEstimator):
             n_rows=X.shape[0],
             standardized=bool(self.standardize),
             random_state=self._seed,
+            device=self.device_,
             linear=f"{fit.verdict}: {fit.reason}",
-            scale=stretch,
-            bi_lipschitz=lipschitz,
+            scale=follow(stretch, reference),
+            bi_lipschitz=follow(lipschitz, reference),
             penalties=self.penalties_,
             sandwiches=self.sandwiches_,
             data_curve=self.data_curve_,
@@ -318,15 +358,15 @@ class LatentGeometryAuditor(BaseEstimator):
         reference: Array,
     ) -> None:
         self._fit, self._data_fit = own, data
-        self.data_curve_ = cast_curve(data.curve, reference)
-        self.latent_curve_ = cast_curve(own.curve, reference)
-        self.matched_curve_ = cast_curve(matched, reference)
+        self.data_curve_ = follow(data.curve, reference)
+        self.latent_curve_ = follow(own.curve, reference)
+        self.matched_curve_ = follow(matched, reference)
         self.valid_ = self.latent_curve_.valid
         self.sandwich_ = self.sandwiches_.get("fisher_information")
         self.diffusability_ = -mean_complexity(own.curve)[0]
 
     def _curve(
-        self, X: Array, grids: Sequence[Array], weights: Any, codes: Any
+        self, X: Array, grids: Sequence[Array], weights: Any, codes: Any, shape: Any = None
     ) -> tuple[CurveFit, list[list[int]]]:
         """Curve on the union of some grids, and the place of each grid in it."""
         union, places = _union_of_grids(grids)
@@ -339,6 +379,8 @@ class LatentGeometryAuditor(BaseEstimator):
             sample_weight=weights,
             groups=codes,
             with_rate=True,
+            latent_shape=shape,
+            verbose=self.verbose,
         )
         return fit, places
 
@@ -346,10 +388,6 @@ class LatentGeometryAuditor(BaseEstimator):
         if not isinstance(self.max_points, numbers.Integral) or self.max_points < 2:
             raise ValueError(
                 f"max_points is {self.max_points!r}: pass the most rows to audit, 2 or more."
-            )
-        if self.device not in (None, "cpu"):
-            raise ValueError(
-                f"device is {self.device!r}: this version computes where X lies; pass device=None."
             )
 
     def _some_rows(self, X: Array, weights: Any, codes: Any) -> tuple[Array, Any, Any]:
@@ -360,16 +398,21 @@ class LatentGeometryAuditor(BaseEstimator):
         if len(order) <= self.max_points:
             return X, weights, codes
         index = sorted_index(order[: self.max_points])
-        xp = namespace(X)
         return (
-            xp.take(X, xp.asarray(index), axis=0),
+            take_rows(X, index),
             None if weights is None else weights[index],
             None if codes is None else recode(codes[index]),
         )
 
-    def _encode(self, X: Array) -> Array:
-        Z = working_copy(encode_rows(self.encoder_, X, self._container))
-        return Z if self._spread is None else (Z - self._shift) / self._spread
+    def _encode(self, X: Array, reference: Array) -> Array:
+        """Latents of rows that were moved to be computed with, there; `reference` was not moved."""
+        given = X if type(X) is type(reference) else to_numpy(X)
+        Z = encode_rows(self.encoder_, given, self._container)
+        refuse_other_device(Z, "the encoder's output", reference, X)
+        Z = cast_like(working_copy(Z), X)
+        if self._spread is None:
+            return Z
+        return (Z - cast_like(self._shift, Z)) / cast_like(self._spread, Z)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """`diffusability_` measured on X with the fitted encoder, on the fitted latent grid.
@@ -393,9 +436,11 @@ class LatentGeometryAuditor(BaseEstimator):
             More than half of the fitted levels are not valid.
         """
         checked = read_sample(self, X, reset=False)
+        refuse_elsewhere(checked, sample_weight=sample_weight)
         weights = as_row_weights(sample_weight, checked.shape[0])
-        kept, weights, _ = self._some_rows(working_copy(checked), weights, None)
-        latent = self._encode(kept)
+        rows = computing_copy(checked, self.device)
+        kept, weights, _ = self._some_rows(rows, weights, None)
+        latent = self._encode(kept, checked)
         fit: CurveFit = self._fit
         curve = curve_of_models(
             make_sample(latent, weights),

@@ -10,8 +10,19 @@ from sklearn.base import clone
 
 from skfisher._backend.arrays import Array, namespace, to_numpy
 from skfisher._backend.validation import as_sample
+from skfisher.channels import channel_report, per_feature
+from skfisher.encoders import TorchEncoder, is_torch_encoder
 
-__all__ = ["Container", "channel_scales", "encode_rows", "fitted_encoder", "row_function", "varies"]
+__all__ = [
+    "Container",
+    "channel_scales",
+    "encode_rows",
+    "fitted_encoder",
+    "latent_shape_of",
+    "row_function",
+    "tolerance_of",
+    "varies",
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Container:
 def fitted_encoder(encoder: Any, X: Any, y: Any) -> Any:
     """The encoder to audit: transformers are cloned and fitted on X, all else is used as it is.
 
+    A torch module, or a method of one, is wrapped in a `TorchEncoder`, which is never copied.
+
     Raises
     ------
     TypeError
@@ -51,6 +64,8 @@ def fitted_encoder(encoder: Any, X: Any, y: Any) -> Any:
         raise TypeError(
             f"encoder is the class {encoder.__name__}: pass an instance, {encoder.__name__}(...)."
         )
+    if is_torch_encoder(encoder):
+        encoder = TorchEncoder(encoder)
     if hasattr(encoder, "transform") and hasattr(encoder, "fit") and hasattr(encoder, "get_params"):
         return clone(encoder).fit(X, y)
     row_function(encoder)
@@ -105,12 +120,43 @@ def encode_rows(encoder: Any, X: Array, container: Container) -> Array:
     return Z
 
 
-def channel_scales(Z: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each latent channel; 1 where a channel is constant."""
-    xp = namespace(Z)
-    std = xp.std(Z, axis=0)
-    tiny = xp.finfo(Z.dtype).eps * xp.max(xp.abs(Z), axis=0)
-    return xp.mean(Z, axis=0), xp.where(std > tiny, std, xp.ones_like(std))
+def latent_shape_of(encoder: Any) -> tuple[int, ...] | None:
+    """(C, H, W) of one latent, where the encoder has told it at its last call."""
+    last = encoder
+    while hasattr(last, "steps"):  # a pipeline ends in its last step
+        last = last.steps[-1][1]
+    return getattr(last, "latent_shape_", None)
+
+
+def tolerance_of(encoder: Any) -> float | None:
+    """Share within which an encoder's latents are the same, where it rounds more than they tell.
+
+    To be given to `skfisher.geometry.affine_part`. None where the dtype of the latents tells, or
+    where so little is left that a test would pass whatever the encoder does.
+    """
+    steps = [step for _, step in getattr(encoder, "steps", [])] or [encoder]
+    rounding = max(float(getattr(step, "rounding_", 0.0)) for step in steps)
+    return max(1e-8, 100 * rounding) if 0 < rounding < 1e-5 else None
+
+
+def channel_scales(Z: Array, latent_shape: tuple[int, ...] | None = None) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column's channel; 1 where a channel is constant.
+
+    Parameters
+    ----------
+    Z : array of shape (n_samples, n_features)
+    latent_shape : tuple of int, optional
+        (C, H, W) of one row: the H W columns of a channel share its two numbers. Without it every
+        column is a channel.
+
+    Returns
+    -------
+    mean, std : array of shape (n_features,)
+    """
+    report = channel_report(Z, latent_shape)
+    xp = namespace(report.std)
+    std = xp.where(report.std > 0, report.std, xp.ones_like(report.std))
+    return per_feature(report.mean, report.latent_shape), per_feature(std, report.latent_shape)
 
 
 def varies(Z: Array) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 from skfisher._backend.arrays import Array, like, namespace
 from skfisher._backend.draws import seed_of
 from skfisher._backend.validation import as_row_weights
-from skfisher.crossfit import CurveFit, curve_of_moments, forms_of_batch
 from skfisher.estimators._common import check_n_probes
+from skfisher.evaluation import CurveFit, curve_of_moments, forms_of_batch
 from skfisher.noise import check_noise_levels
 from skfisher.scores.wrap import as_score_model
 from skfisher.traces import RunningMoments

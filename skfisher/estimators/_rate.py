@@ -20,11 +20,13 @@ class FIRateEstimator(FisherInformationEstimator):
 
     Parameters
     ----------
-    score_model : {"auto", "gaussian", "mixture", "kernel"} or score model, default="auto"
-        A name is a family of closed forms fitted to X, cross-fitted so that no row is scored by a
-        model that saw it; "auto" lets them compete at every noise level by the held-out
-        noise-prediction score. A score model, called as ``model(y, sigma)`` and if it can as
-        ``model.jvp(y, sigma, v)``, is taken as exact and used as it stands.
+    score_model : {"auto", "gaussian", "mixture", "kernel", "network"}, NetworkRecipe or score \
+            model, default="auto"
+        A name is a family fitted to X, cross-fitted so that no row is scored by a model that saw
+        it; "auto" lets them compete at every noise level by the held-out noise-prediction score.
+        "network" trains a network in torch, a `NetworkRecipe` one of its own options. A score
+        model, called as ``model(y, sigma)`` and if it can as ``model.jvp(y, sigma, v)``, is taken
+        as exact and used as it stands.
     noise_levels : array-like of shape (T,), default=None
         Increasing standard deviations in units of X. None: 21 geometric levels from 0.05 to 5 times
         the RMS scale of X, so that the score depends neither on the unit of X nor on a grid that a
@@ -33,7 +35,20 @@ class FIRateEstimator(FisherInformationEstimator):
         Probes per row where traces are not exact (score models without closed form, more than 64
         features).
     random_state : int, RandomState instance or None, default=0
-        Seed of the noise, the probes, the folds and the mixtures' starts.
+        Seed of the noise, the probes, the folds, and the starts of mixtures and networks.
+    class_conditional : bool, default=False
+        Take y as labels and average the curves of the classes, each with score models of its own
+        (a mapping from label to score model gives them): what a class-conditional generator is up
+        against. See `skfisher.class_conditional_curve`.
+    latent_shape : tuple of int, default=None
+        (C, H, W) of one row of X, from which a network takes its architecture; None takes rows as
+        plain vectors.
+    device : None, "auto", str or torch.device, default=None
+        None computes where X lies. A torch device ("cpu", "cuda", "cuda:1") moves NumPy input
+        there as tensors, and brings the results back; a score model is then called with tensors.
+        "auto" is CUDA where torch sees one and X is NumPy, and otherwise where X lies.
+    verbose : bool, default=False
+        Print the progress of what trains.
 
     Attributes
     ----------
@@ -58,6 +73,13 @@ class FIRateEstimator(FisherInformationEstimator):
         Name of the score model used at each level.
     curve_ : InformationCurve
         All of these with their errors, the mutual information and the VIV.
+    conditional_ : ConditionalCurve
+        Only with `class_conditional`: curves of the classes, the one without labels, and the
+        information that the label carries.
+    training_ : tuple of TrainingLog
+        Of the networks that were trained for it.
+    device_ : str
+        Where it was computed.
     n_features_in_ : int
     feature_names_in_ : array of shape (n_features_in_,)
         Only where X has string column names.
@@ -93,8 +115,8 @@ class FIRateEstimator(FisherInformationEstimator):
         ----------
         X : array-like of shape (n_samples, n_features)
             Rows that were not fitted on.
-        y : None
-            Ignored.
+        y : array-like of shape (n_samples,), default=None
+            Labels where `class_conditional` is set; ignored otherwise.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
@@ -107,7 +129,7 @@ class FIRateEstimator(FisherInformationEstimator):
         UnreliableEstimateWarning
             More than half of the fitted levels are not valid.
         """
-        curve = score_curve(self, X, sample_weight, with_rate=True)
+        curve = score_curve(self, X, y, sample_weight, with_rate=True)
         warn_if_unreliable(self.curve_, f"{type(self).__name__}.score")
         return -mean_complexity(curve)[0]
 

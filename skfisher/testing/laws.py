@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from skfisher._backend.arrays import Array, namespace
+from skfisher._backend.differences import central_jvp, central_step
 from skfisher._backend.draws import normal, seed_of, signs
-from skfisher._backend.linearize import central_jvp, central_step
 from skfisher._backend.validation import as_sample, as_sigma
 
 __all__ = ["ScoreModelCheck", "ScoreModelReport", "check_score_model"]
