@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from skfisher._backend.arrays import (
@@ -269,6 +269,8 @@ class Evaluation:
     with_rate: bool
     bracket: KernelScore | None
     say: Any
+    bounds: dict[int, UpperBound] = field(default_factory=dict)
+    """Upper bounds by level, which do not depend on the models."""
 
     def levels(
         self,
@@ -322,7 +324,10 @@ class Evaluation:
         place = inverse_order([rows for rows, _ in parts])
         bound = None
         if self.bracket is not None:
-            bound = _upper_bound(self.bracket, self.sample, noise, sigma, self.seed, k)
+            if k not in self.bounds:
+                args = (self.bracket, self.sample, noise, sigma, self.seed, k)
+                self.bounds[k] = _upper_bound(*args)
+            bound = self.bounds[k]
         return Level(
             take_rows(xp.concat(pieces, axis=0), place),
             sorted_index(index),

@@ -61,7 +61,8 @@ SUPPORT = (
             "Gradient history is left behind; quantized tensors become floats. Sparse, complex and "
             "meta tensors are refused."),
     Support("torch-cuda", "PyTorch", "CUDA", "torch", _all_but(), "where present",
-            "Mixtures are fitted, and equal rows found, on the host."),
+            "Mixtures are fitted, and equal rows found, on the host. Not yet run on a device by "
+            "us."),
     Support("strict", "array-api-strict", "CPU", "array_api_strict", _all_but("half", "moved"),
             "where installed", "The standard and nothing more; has no half precision."),
     Support("strict-device1", "array-api-strict", "device1", "array_api_strict",
