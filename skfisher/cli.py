@@ -24,9 +24,10 @@ from skfisher._backend.files import (
     write_json,
 )
 from skfisher._backend.rows import sorted_index
-from skfisher._backend.validation import as_sample
 from skfisher._version import __version__
+from skfisher.channels import channel_report, flatten_latents
 from skfisher.compare import EncoderComparison, EncoderRecord, compare_encoders
+from skfisher.crossfit import FAMILIES
 from skfisher.curves import InformationCurve
 from skfisher.display import ComparisonDisplay, InformationCurveDisplay
 from skfisher.noise import rms_scale
@@ -186,7 +187,9 @@ def _demo_notes(comparison: EncoderComparison) -> list[str]:
 def _curve(options: argparse.Namespace) -> int:
     from skfisher.estimators import FIRateEstimator
 
-    X = as_sample(read_array(options.file, options.key), name=str(options.file), min_samples=2)
+    X, latent_shape = flatten_latents(
+        read_array(options.file, options.key), name=str(options.file), min_samples=2
+    )
     groups = None if options.groups is None else read_labels(options.groups)
     if groups is not None and groups.shape != (X.shape[0],):
         raise ValueError(
@@ -202,6 +205,8 @@ def _curve(options: argparse.Namespace) -> int:
         score_model=options.score_model,
         noise_levels=options.noise_levels,
         random_state=options.seed,
+        latent_shape=latent_shape,
+        verbose=options.verbose,
     ).fit(X, groups=groups)
     curve, scale = estimator.curve_, rms_scale(X)
     drawn = "" if X.shape[0] == n_rows else f" (drawn at random from {n_rows})"
@@ -213,6 +218,10 @@ def _curve(options: argparse.Namespace) -> int:
     print(f"\n{_curve_table(curve, scale, width)}\n")
     for note in _curve_notes(curve):
         _say(note, width)
+    if latent_shape is not None:
+        print()
+        for line in channel_report(X, latent_shape).text.splitlines():
+            _say(line, width)
     record = {
         "command": "curve",
         "file": str(options.file),
@@ -405,11 +414,14 @@ def _parser() -> argparse.ArgumentParser:
 
     curve = commands.add_parser("curve", help="information curves of the rows of a file")
     curve.set_defaults(run=_curve)
-    curve.add_argument("file", type=Path, metavar="FILE", help=".npy, .npz or .csv, one row a line")
-    curve.add_argument("--key", help="which array of an .npz archive")
     curve.add_argument(
-        "--score-model", choices=("auto", "gaussian", "mixture", "kernel"), default="auto"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="one row a sample: .npy or .npz (N x n or N x C x H x W), or .csv",
     )
+    curve.add_argument("--key", help="which array of an .npz archive")
+    curve.add_argument("--score-model", choices=FAMILIES, default="auto", help="(%(default)s)")
     curve.add_argument(
         "--noise-levels",
         type=float,

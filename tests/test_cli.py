@@ -188,6 +188,24 @@ def test_a_narrow_terminal_gets_all_columns_in_two_tables(npy, tmp_path, capsys,
     assert all(len(row) <= 80 for row in rows if str(tmp_path) not in row)
 
 
+def test_image_shaped_latents_are_read_as_rows_and_their_channels_told(tmp_path, X, capsys):
+    rows = np.repeat(X[:, :2], 2, axis=1) * [1.0, 1.0, 9.0, 9.0]
+    np.save(tmp_path / "flat.npy", rows)
+    np.save(tmp_path / "latents.npy", rows.reshape(len(X), 2, 1, 2))
+    options = ["--score-model", "gaussian", "--noise-levels", "1", "2", "--out"]
+    printed = {}
+    for name in ("flat", "latents"):
+        main(["curve", str(tmp_path / f"{name}.npy"), *options, str(tmp_path / name)])
+        printed[name] = capsys.readouterr().out
+    curves = [
+        json.loads((tmp_path / name / "curve.json").read_text())["curve"] for name in printed
+    ]
+    assert curves[0]["fisher_information"] == curves[1]["fisher_information"]
+    assert f"{len(X)} latents of shape (2, 1, 2)" in printed["latents"]
+    assert "channel 1: mean" in printed["latents"]
+    assert "channel" not in printed["flat"]
+
+
 def test_levels_that_are_not_valid_say_why(tmp_path, X, capsys):
     np.save(tmp_path / "few.npy", X[:20])
     curve(tmp_path / "few.npy", tmp_path / "out")
@@ -310,8 +328,6 @@ def spoil(folder, name, X):
         np.save(path, X + 1j)
     elif name == "vector.npy":
         np.save(path, X[:, 0])
-    elif name == "images.npy":
-        np.save(path, X[:, None])
     elif name == "words.npy":
         np.save(path, np.array([["a", "b"], ["c", "d"]]))
     elif name == "one.npy":
@@ -345,7 +361,6 @@ REFUSED = {
     "nan.npy": r"nan\.npy contains NaN or infinity in 1 of 120 rows, the first of them row 7: drop",
     "complex.npy": r"Complex data not supported: .*complex\.npy has dtype complex128",
     "vector.npy": r"Expected 2D array, got 1D array instead: .*vector\.npy has shape \(120,\)",
-    "images.npy": r"Expected 2D array, got 3D array instead: .* reshape",
     "words.npy": r"words\.npy cannot be read as numbers",
     "one.npy": r"one\.npy has 1 sample\(s\)",
     "equal.npy": r"one distinct sample",
