@@ -16,6 +16,8 @@ from skfisher.traces import pooled_means
 
 __all__ = ["LeaveOneOut", "best_of", "candidate_names", "fit_candidate"]
 
+MAX_ITER, MAX_REFIT_ITER = 50, 15
+"""Iterations of a mixture, and of one that starts from the fit to most of its rows."""
 SCREEN_ROWS = 250
 """Rows on which the kernel, dearest of the candidates, is tried before it may compete."""
 
@@ -84,7 +86,8 @@ def fit_candidate(name: str, X: Array, weights: Array | None, seed: int, start: 
     size = 1 if name == "gaussian" else int(name.removeprefix("mixture-"))
     if name == "gaussian" or (size == 1 and X.shape[0] <= X.shape[1]):
         return fit_gaussian(X, weights)
-    return fit_mixture(X, size, weights, seed=seed, start=start)
+    max_iter = MAX_ITER if start is None else MAX_REFIT_ITER
+    return fit_mixture(X, size, weights, seed=seed, start=start, max_iter=max_iter)
 
 
 def best_of(

@@ -133,17 +133,12 @@ def cross_fitted_curve(
             parts.append((index, LeaveOneOut(kernel, index)))
         parts_at.append(parts)
     winners = [majority([choice[k] for choice in choices]) for k in range(len(levels))]
-    final: dict[str, Any] = {"kernel": kernel}
-    for name in sorted(set(winners) - {"kernel"}):
-        start = next(fitted[name] for _, _, fitted in found if name in fitted)
-        final[name] = fit_candidate(name, X, weights, seed, start=start)
-    models = [final[name] for name in winners]
-
     evaluation = Evaluation(
         sample, noise_levels, noise, n_probes, seed, with_rate, kernel if bracket else None, say
     )
     evaluated = evaluation.levels(parts_at)
     curve = evaluation.curve(evaluated, winners, limits, one_step=True)
+    learned_at: dict[int, Any] = {}
     learning: tuple[TrainingLog, ...] = ()
     wanted, needed = [True] * len(levels), 0.0
     if recipe is None and family == "auto" and n_rows >= NETWORK_ROWS:
@@ -167,7 +162,7 @@ def cross_fitted_curve(
         ]
         for k in taken:
             parts_at[k] = [(folds[f], learned.models[k]) for f, learned in trained.items()]
-            models[k], winners[k] = trained[0].models[k], "network"
+            learned_at[k], winners[k] = trained[0].models[k], "network"
         if taken:
             replaced = evaluation.levels([parts_at[k] for k in taken], taken)
             gains = [(0.0, 0.0)] * len(levels)
@@ -179,6 +174,15 @@ def cross_fitted_curve(
                 learned_gain=like([gain for gain, _ in gains], noise_levels),
                 learned_gain_stderr=like([error for _, error in gains], noise_levels),
             )
+
+    def fit_all(name: str) -> Any:
+        start = next(fitted[name] for _, _, fitted in found if name in fitted)
+        return fit_candidate(name, X, weights, seed, start=start)
+
+    left = sorted(set(winners) - {"kernel", "network"})
+    final = dict(zip(left, map_chunks(fit_all, left, n_workers(X)), strict=True))
+    final["kernel"] = kernel
+    models = [learned_at[k] if k in learned_at else final[winners[k]] for k in range(len(levels))]
     return CurveFit(curve, tuple(models), one_step=True, learning=learning)
 
 
@@ -213,9 +217,12 @@ def _learn(
         return take_rows(X, index), None if weights is None else take_rows(weights, index)
 
     names = sorted({"gaussian", *choice})
-    closed = {
-        name: fit_candidate(name, *rows(teach), seed, start=tried.get(name)) for name in names
-    }
+    fits = map_chunks(
+        lambda name: fit_candidate(name, *rows(teach), seed, start=tried.get(name)),
+        names,
+        n_workers(X),
+    )
+    closed = dict(zip(names, fits, strict=True))
     learned = learn_scores(
         *rows(teach),
         *rows(judge),
