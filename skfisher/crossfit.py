@@ -136,12 +136,15 @@ def cross_fitted_curve(
     evaluation = Evaluation(
         sample, noise_levels, noise, n_probes, seed, with_rate, kernel if bracket else None, say
     )
-    evaluated = evaluation.levels(parts_at)
-    curve = evaluation.curve(evaluated, winners, limits, one_step=True)
+    # where a network may take their place, the closed forms are first asked for J alone
+    may_learn = recipe is not None or (family == "auto" and n_rows >= NETWORK_ROWS)
+    evaluated = evaluation.levels(parts_at, with_rate=not may_learn)
+    curve = evaluation.curve(evaluated, winners, limits, one_step=True, with_rate=not may_learn)
+    gains = [(0.0, 0.0)] * len(levels)
     learned_at: dict[int, Any] = {}
     learning: tuple[TrainingLog, ...] = ()
     wanted, needed = [True] * len(levels), 0.0
-    if recipe is None and family == "auto" and n_rows >= NETWORK_ROWS:
+    if may_learn and recipe is None:
         wanted, needed = _open(curve, limits), SIGNIFICANT
         recipe = NetworkRecipe() if any(wanted) and _torch_is_there() else None
     if recipe is not None:
@@ -163,17 +166,20 @@ def cross_fitted_curve(
         for k in taken:
             parts_at[k] = [(folds[f], learned.models[k]) for f, learned in trained.items()]
             learned_at[k], winners[k] = trained[0].models[k], "network"
-        if taken:
-            replaced = evaluation.levels([parts_at[k] for k in taken], taken)
-            gains = [(0.0, 0.0)] * len(levels)
-            for k, level in zip(taken, replaced, strict=True):
-                gains[k] = evaluation.gain(level, evaluated[k])
-                evaluated[k] = level
-            curve = replace(
-                evaluation.curve(evaluated, winners, limits, one_step=True),
-                learned_gain=like([gain for gain, _ in gains], noise_levels),
-                learned_gain_stderr=like([error for _, error in gains], noise_levels),
-            )
+        replaced = evaluation.levels([parts_at[k] for k in taken], taken)
+        for k, level in zip(taken, replaced, strict=True):
+            gains[k] = evaluation.gain(level, evaluated[k])
+            evaluated[k] = level
+    if may_learn:
+        stay = [k for k in range(len(levels)) if k not in learned_at]
+        whole = evaluation.levels([parts_at[k] for k in stay], stay) if with_rate else []
+        for k, level in zip(stay, whole, strict=False):
+            evaluated[k] = level
+        curve = replace(
+            evaluation.curve(evaluated, winners, limits, one_step=True),
+            learned_gain=like([gain for gain, _ in gains], noise_levels),
+            learned_gain_stderr=like([error for _, error in gains], noise_levels),
+        )
 
     def fit_all(name: str) -> Any:
         start = next(fitted[name] for _, _, fitted in found if name in fitted)

@@ -278,14 +278,15 @@ class Evaluation:
         places: Sequence[int] | None = None,
         *,
         one_step: bool = True,
+        with_rate: bool = True,
     ) -> list[Level]:
-        """Forms at each level (or at some `places`) from parts (rows, model)."""
+        """Forms at each level (or at some `places`) from parts (rows, model); of J alone or all."""
         places = range(len(parts_at)) if places is None else places
         pairs = list(zip(places, parts_at, strict=True))
         exact = all(hasattr(model, "divergence") for _, parts in pairs for _, model in parts)
 
         def evaluate(pair: tuple[int, Sequence[tuple[Any, Any]]]) -> Level:
-            level = self._level(*pair, one_step)
+            level = self._level(*pair, one_step, with_rate and self.with_rate)
             if self.say is not None:
                 self.say(f"noise level {pair[0] + 1} of {len(self.noise)}")
             return level
@@ -293,7 +294,9 @@ class Evaluation:
         # networks take threads of their own, and dual numbers belong to one thread
         return map_chunks(evaluate, pairs, n_workers(self.sample.X) if exact else 1)
 
-    def _level(self, k: int, parts: Sequence[tuple[Any, Any]], one_step: bool) -> Level:
+    def _level(
+        self, k: int, parts: Sequence[tuple[Any, Any]], one_step: bool, with_rate: bool
+    ) -> Level:
         X = self.sample.X
         xp = namespace(X)
         sigma = float(self.noise_levels[k])
@@ -309,7 +312,7 @@ class Evaluation:
                 seed=self.seed,
                 stream=(_PROBES, k),
                 one_step=one_step,
-                with_rate=self.with_rate,
+                with_rate=with_rate,
             )
             products += forms.n_products
             pieces.append(forms.values)
@@ -358,6 +361,7 @@ class Evaluation:
         validity: Validity,
         *,
         one_step: bool,
+        with_rate: bool = True,
         models: Sequence[Any] = (),
     ) -> InformationCurve:
         """The curve of levels that were evaluated, on all rows or on some of them."""
@@ -382,7 +386,7 @@ class Evaluation:
             n_samples=n_rows,
             eigenvalues=covariance_eigenvalues(X, weights),
             one_step=one_step,
-            with_rate=self.with_rate,
+            with_rate=with_rate and self.with_rate,
             upper_bounds=bounds or None,
             score_models=tuple(names),
             n_products=sum(level.n_products for level in evaluated),
