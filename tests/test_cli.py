@@ -197,9 +197,7 @@ def test_image_shaped_latents_are_read_as_rows_and_their_channels_told(tmp_path,
     for name in ("flat", "latents"):
         main(["curve", str(tmp_path / f"{name}.npy"), *options, str(tmp_path / name)])
         printed[name] = capsys.readouterr().out
-    curves = [
-        json.loads((tmp_path / name / "curve.json").read_text())["curve"] for name in printed
-    ]
+    curves = [json.loads((tmp_path / name / "curve.json").read_text())["curve"] for name in printed]
     assert curves[0]["fisher_information"] == curves[1]["fisher_information"]
     assert f"{len(X)} latents of shape (2, 1, 2)" in printed["latents"]
     assert "channel 1: mean" in printed["latents"]
