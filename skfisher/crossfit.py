@@ -140,6 +140,7 @@ def cross_fitted_curve(
     may_learn = recipe is not None or (family == "auto" and n_rows >= NETWORK_ROWS)
     evaluated = evaluation.levels(parts_at, with_rate=not may_learn)
     curve = evaluation.curve(evaluated, winners, limits, one_step=True, with_rate=not may_learn)
+    spent = curve.n_products
     gains = [(0.0, 0.0)] * len(levels)
     learned_at: dict[int, Any] = {}
     learning: tuple[TrainingLog, ...] = ()
@@ -172,11 +173,14 @@ def cross_fitted_curve(
             evaluated[k] = level
     if may_learn:
         stay = [k for k in range(len(levels)) if k not in learned_at]
-        whole = evaluation.levels([parts_at[k] for k in stay], stay) if with_rate else []
-        for k, level in zip(stay, whole, strict=False):
+        for k, level in zip(
+            stay, evaluation.levels([parts_at[k] for k in stay], stay), strict=True
+        ):
             evaluated[k] = level
+        curve = evaluation.curve(evaluated, winners, limits, one_step=True)
         curve = replace(
-            evaluation.curve(evaluated, winners, limits, one_step=True),
+            curve,
+            n_products=curve.n_products + spent,
             learned_gain=like([gain for gain, _ in gains], noise_levels),
             learned_gain_stderr=like([error for _, error in gains], noise_levels),
         )

@@ -61,7 +61,7 @@ class CurveFit:
     ----------
     curve : InformationCurve
     models : tuple of score models
-        Per noise level, the winner refitted on all rows.
+        Per noise level, the winner refitted on all rows; a learned one as the first fold has it.
     one_step : bool
         Whether they were fitted to data (their first-order error is then corrected for).
     learning : tuple of TrainingLog
@@ -201,7 +201,7 @@ def forms_of_batch(
             float(noise_levels[k]),
             n_probes=n_probes,
             seed=seed,
-            stream=(_PROBES, k),
+            stream=(_PROBES, k, 0),
             start=start,
             one_step=False,
             with_rate=with_rate,
@@ -302,7 +302,7 @@ class Evaluation:
         sigma = float(self.noise_levels[k])
         noise = self.noise[k]
         pieces, products = [], 0
-        for index, model in parts:
+        for part, (index, model) in enumerate(parts):
             forms = rows_under(
                 model,
                 take_rows(X, index),
@@ -310,7 +310,7 @@ class Evaluation:
                 sigma,
                 n_probes=self.n_probes,
                 seed=self.seed,
-                stream=(_PROBES, k),
+                stream=(_PROBES, k, part),  # rows of two parts must not share their probes
                 one_step=one_step,
                 with_rate=with_rate,
             )

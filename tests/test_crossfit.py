@@ -328,3 +328,16 @@ def test_intervals_of_dependent_rows_cover_where_their_groups_are_told():
         ).curve
 
     assert_covers(coverage(run, gaussian_curve(S, LEVELS), 400), 400)
+
+
+def test_rows_of_different_folds_have_different_probes(monkeypatch):
+    streams, rows_under = [], evaluation.rows_under
+
+    def witnessed(*args, stream, **kwargs):
+        streams.append(stream)
+        return rows_under(*args, stream=stream, **kwargs)
+
+    monkeypatch.setattr(evaluation, "rows_under", witnessed)
+    sample = make_sample(np.random.default_rng(0).standard_normal((60, 70)))
+    cross_fitted_curve(sample, LEVELS[:1], "gaussian", bracket=False)
+    assert len(streams) == len(set(streams)) == crossfit.N_FOLDS

@@ -153,7 +153,8 @@ def test_a_training_that_has_ended_is_read_and_another_one_is_kept_beside_it(tmp
     stopped = fitted(recipe, seed=3, promising=lambda network: False)
     assert fitted(recipe, seed=3).log == stopped.log
     fitted(recipe, X=two_modes(seed=1))
-    assert len(list(tmp_path.iterdir())) == 3
+    fitted(recipe, weights=np.linspace(1.0, 2.0, 600))
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -49,9 +49,7 @@ def as_sample(X: Any, *, name: str = "X", min_samples: int = 1) -> Array:
         )
     if is_torch_array(X):
         X = _from_tensor(X, name)
-    elif is_array_api_obj(X) and not is_numpy_array(X):
-        pass
-    else:
+    elif is_numpy_array(X) or not is_array_api_obj(X):
         X = _from_array_like(X, name)
     xp = namespace(X)
     if xp.isdtype(X.dtype, "complex floating"):

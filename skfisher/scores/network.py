@@ -53,8 +53,9 @@ class NetworkRecipe:
         False trains one network and evaluates it on the one fold it never saw. True trains one for
         each of the five folds, so that every row is evaluated; five times as long.
     checkpoint : path or None
-        Folder in which each training is kept as it goes, in a file named by its rows, seed, noise
-        levels and recipe; the same training goes on where it stopped, or is read if it had ended.
+        Folder in which each training is kept as it goes, in a file named by its rows, weights,
+        seed, noise levels and recipe; the same training goes on where it stopped, or is read if
+        it had ended.
     device : str or None
         Where to train. None: where X lies.
 
@@ -172,7 +173,8 @@ class NetworkScore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         denoiser = state["spec"].build()
         denoiser.load_state_dict({name: to_tensor(x) for name, x in state["numbers"].items()})
-        self.__init__(denoiser, replace(state["log"], device="cpu"), state["spec"].n_features)  # type: ignore[misc]
+        log = replace(state["log"], device="cpu")
+        vars(self).update(vars(NetworkScore(denoiser, log, denoiser.spec.n_features)))
 
     def __sklearn_clone__(self) -> NetworkScore:
         return self
@@ -315,6 +317,8 @@ class _Training:
         content = hashlib.sha256(repr((settings, noise_range, seed, latent_shape)).encode())
         for rows in (self.rows, self.held_out):
             content.update(to_numpy(rows.cpu()).tobytes())
+        if self.weights is not None:
+            content.update(self.weights.tobytes())
         self.identity = content.hexdigest()
 
     # -- one run -----------------------------------------------------------------------------------
