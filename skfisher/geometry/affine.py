@@ -280,7 +280,7 @@ def hull_of(X: Array, tol: float) -> tuple[Array, Array, Array, Array]:
 
 
 def log_squared_scale(linear: LinearMap) -> float:
-    """log c^2 of an affine map: the mean log of its retained squared singular values."""
+    """Logarithm of c^2 of an affine map: the mean log of its retained squared singular values."""
     if linear.rank == 0:
         return math.nan
     xp = namespace(linear.singular_values)
