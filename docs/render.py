@@ -59,6 +59,7 @@ READING_ORDER = (
     "plot_given_network.py",
     "plot_class_conditional.py",
     "plot_audit_encoder.py",
+    "plot_diagnose_encoder.py",
     "plot_torch_encoder.py",
     "plot_pipeline_and_search.py",
 )

@@ -48,8 +48,14 @@ audits = {
 # sigma with the latent at c sigma.
 #
 # The penalties say what kind of change it is. PCA drops directions and leaves the kept ones alone;
-# stretching adds distortion, here the mean of (log(factor^2 / c^2))^2, and no curvature. The
-# curvature of the data would take local fits and is not measured: it is NaN, with its reason.
+# stretching adds distortion, here the mean of (log(factor^2 / c^2))^2, and no curvature. These are
+# closed forms, without error. No dimension below that of the hull can be told from so few digits,
+# so they count as filling it, and data that fill their hull are flat. The reason says so: the 0 is
+# no proof that the digits do not bend.
+#
+# The diagnosis weighs them against each other: what was dropped comes first in both. The stretch is
+# filed under channels of unequal variance, because rescaling them would mend it.
+# :ref:`Another example <sphx_glr_auto_examples_plot_diagnose_encoder.py>` goes on from there.
 
 for name, audit in audits.items():
     penalties, (m, L) = audit.penalties_, audit.bi_lipschitz_
@@ -58,8 +64,9 @@ for name, audit in audits.items():
     print(f"  dimensional compression {penalties.dimensional_compression:.3f}")
     print(f"  tangential distortion   {penalties.tangential_distortion:.3f}")
     print(f"  encoder curvature       {penalties.encoder_curvature:.3f}")
-    print(f"  data curvature          {penalties.data_curvature}")
+    print(f"  data curvature          {penalties.data_curvature:.3f}")
     print(f"    {penalties.reasons['data_curvature']}")
+    print(f"  {audit.diagnosis_}")
     print(f"  score {audit.diffusability_:.3f} +- {audit.report_.diffusability_stderr:.3f}")
 
 # %%
@@ -137,6 +144,11 @@ assert np.isclose(stretched.penalties_.tangential_distortion, distortion, rtol=1
 error = np.hypot(plain.report_.diffusability_stderr, stretched.report_.diffusability_stderr)
 assert plain.diffusability_ - stretched.diffusability_ > 4 * error
 assert plain.bi_lipschitz_[0] == 0.0
+assert plain.penalties_.intrinsic_dimension == np.linalg.matrix_rank(X - X.mean(axis=0))
+assert plain.penalties_.data_curvature == 0.0
+assert plain.diagnosis_.dominant.name == "dimensional compression"
+weights = [audit.diagnosis_["unnormalised channels"].weight for audit in (plain, stretched)]
+assert weights[0] < weights[1]
 assert sandwich.status == "proved"
 assert "violated" not in sandwich.verdict
 assert "holds" in sandwich.verdict

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         UnreliableEstimateWarning,
     )
     from skfisher.functional import information_curve
+    from skfisher.prediction import predictiveness
+    from skfisher.preservation import preserves_fisher_rate
+    from skfisher.rivals import rival_metrics
     from skfisher.scores import (
         GaussianMixtureScore,
         GaussianScore,
@@ -57,6 +60,9 @@ _HOMES = {
     "fisher_sandwich": "skfisher.bounds",
     "information_sandwich": "skfisher.bounds",
     "compare_encoders": "skfisher.compare",
+    "predictiveness": "skfisher.prediction",
+    "preserves_fisher_rate": "skfisher.preservation",
+    "rival_metrics": "skfisher.rivals",
     "MissingTorchWarning": "skfisher.exceptions",
     "UnnormalizedLatentsWarning": "skfisher.exceptions",
     "UnreliableEstimateWarning": "skfisher.exceptions",
@@ -87,6 +93,9 @@ __all__ = [
     "gaussian_curve",
     "information_curve",
     "information_sandwich",
+    "predictiveness",
+    "preserves_fisher_rate",
+    "rival_metrics",
 ]
 
 

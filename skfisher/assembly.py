@@ -18,7 +18,7 @@ from skfisher.curves import (
 )
 from skfisher.forms import FORMS, Asymmetry, Combination, combine, lower_bound, stderr_of, value_of
 
-__all__ = ["UpperBound", "assemble_curve", "why_invalid"]
+__all__ = ["UpperBound", "assemble_curve", "penalties_of_rows", "why_invalid"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,43 @@ def assemble_curve(
         **_integrals(d_eff, grid @ finite_cov @ grid.T, noise_levels, n, eigenvalues),
     )
     return curve_like(curve, reference)
+
+
+def penalties_of_rows(
+    values: Array,
+    means: Array,
+    cov: Array,
+    n_rows: Sequence[float],
+    *,
+    n_features: int,
+    one_step: bool,
+) -> Array:
+    """What each row brings to t^2 R at each level: their mean is the curve's complexity penalty.
+
+    Parameters
+    ----------
+    values : array of shape (N, T * 8)
+        Forms of each row, level by level.
+    means, cov, n_rows
+        As in `assemble_curve`.
+    n_features : int
+    one_step : bool
+
+    Returns
+    -------
+    array of shape (N, T)
+        NaN at levels that failed. The coefficients that combine the forms are those of all rows.
+    """
+    q, means, cov = len(FORMS), to_numpy(means), to_numpy(cov)
+    xp = namespace(values)
+    columns = []
+    for k, rows in enumerate(n_rows):
+        block = slice(k * q, (k + 1) * q)
+        mixed = combine(means[block], cov[block, block], n_features, rows, one_step=one_step)
+        used = like(mixed.rho, values)
+        forms = xp.where(used[None, :] != 0, values[:, block], xp.zeros_like(values[:, block]))
+        columns.append(xp.matmul(forms, used) + mixed.rho_constant)
+    return xp.stack(columns, axis=1)
 
 
 def _block_diagonal(rows: Sequence[Array]) -> Array:

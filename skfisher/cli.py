@@ -152,17 +152,19 @@ def _comparison_table(comparison: EncoderComparison, width: int) -> str:
             ("valid", [f"{r.valid_share:.0%}" for r in records]),
             ("m", [_stretch(r, r.m) for r in records]),
             ("L", [_stretch(r, r.L) for r in records]),
+            ("weighs most", [r.diagnosis.partition(":")[0] or "-" for r in records]),
         ],
         width,
         keys=2,
-        left=("rank", "encoder"),
+        left=("rank", "encoder", "weighs most"),
     )
 
 
 def _demo_notes(comparison: EncoderComparison) -> list[str]:
     parent, warped = comparison[PARENT], comparison[WARPED]
     gap = parent.diffusability - warped.diffusability
-    error = (parent.stderr**2 + warped.stderr**2) ** 0.5
+    names = [record.name for record in comparison.records]
+    error = float(comparison.difference_stderr[names.index(PARENT), names.index(WARPED)])
     apart = [" and ".join(run) for run in comparison.not_separated()]
     return [
         "score: minus the mean of t^2 R / d over 21 noise levels, 0.05 to 5 times the latent's RMS "
@@ -171,12 +173,14 @@ def _demo_notes(comparison: EncoderComparison) -> list[str]:
         "+- is one standard error: the sample's, the noise's and the probes'. Where levels are not "
         "valid (column valid: the share that is) the score model errs as well, by an amount that "
         "is not in it.",
-        "rank: every rank compatible with two joint standard errors. "
+        "rank: 95 % interval over resamples of the pictures, the same for all encoders. "
         + (f"Cannot be separated: {'; '.join(apart)}." if apart else "All rows are separated."),
         "m, L: the least and largest stretch of distances, exact for linear encoders; ~ marks "
         "inner estimates from pairs. m = 0 where a direction of the data is lost.",
         "rec.err: the share of the variance of the pictures that does not come back, by the "
         "encoder's own decoder or the best affine map, whichever loses less.",
+        "weighs most: the finding that changes the MMSE rate most, among those that are serious; "
+        "see diagnosis_ of an audit for all of them and for what to do.",
         f"{WARPED}: the latent of {PARENT} with {_STRETCHED} directions stretched and a sine ridge "
         f"added. The warp can be undone, so nothing more is lost "
         f"({_number(warped.reconstruction_error, '.1%')}); the score is lower by {gap:.3f} +- "

@@ -21,11 +21,9 @@ from skfisher.encoders import TorchEncoder, is_torch_encoder
 from skfisher.estimators import AuditReport, LatentGeometryAuditor
 from skfisher.estimators._common import given_model
 from skfisher.estimators._encoding import Container, encode_rows
+from skfisher.ranking import Ranking, check_resamples, rank_scores
 
 __all__ = ["EncoderComparison", "EncoderRecord", "compare_encoders"]
-
-N_ERRORS = 2.0
-"""Joint standard errors beyond which two scores are told apart."""
 
 _ROWS, _FOLDS = 601, 5  # stream of the rows that are reconstructed; folds of the affine decoder
 
@@ -38,15 +36,17 @@ class EncoderRecord:
     ----------
     name : str
     rank : int
-        1 for the highest score.
+        One more than the number of encoders that are better beyond doubt: encoders that the sample
+        cannot tell apart are not ranked apart.
     rank_interval : tuple of int
-        Lowest and highest rank compatible with the errors: one more than the number of encoders
-        that are better beyond two joint standard errors, and all but those that are worse.
+        95 % interval of the rank over resamples of the rows.
     diffusability, stderr : float
         The auditor's score, higher is better, and its standard error. The error is that of the
         sample, the noise and the probes; at levels that are not valid the score model errs as well.
     separated_from_next : bool
-        Whether the score exceeds the next one's by two joint standard errors; True for the last.
+        Whether the score exceeds the next one's in 97.5 % of the resamples; True for the last.
+    diagnosis : str
+        The first finding of the audit in a few words; empty where there is none.
     latent_dimension : int
     latent_scale : float
         RMS scale of the latent as it was measured: the unit of the score's noise levels.
@@ -65,6 +65,7 @@ class EncoderRecord:
     seconds : float
         Wall time of the audit.
     report : AuditReport
+        With `rows`, `row_scores` and their `influence` on the score.
     """
 
     name: str
@@ -73,6 +74,7 @@ class EncoderRecord:
     diffusability: float
     stderr: float
     separated_from_next: bool
+    diagnosis: str
     latent_dimension: int
     latent_scale: float
     valid_share: float
@@ -93,25 +95,27 @@ class EncoderRecord:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the single pairs of points, ready for JSON (NaN as None)."""
-        plain: dict[str, Any] = json_ready(self)
-        for pairs in ("near_pairs", "near_ratios"):
-            del plain["report"]["bi_lipschitz"][pairs]
-        return plain
+        """Everything but what belongs to single rows and pairs, ready for JSON (NaN as None)."""
+        plain = {f.name: json_ready(getattr(self, f.name)) for f in fields(self)[:-1]}
+        return plain | {"report": self.report.to_dict()}
 
 
 @dataclass(frozen=True, eq=False)
 class EncoderComparison:
     """Encoders ranked by diffusability.
 
-    Two scores are told apart where they differ by two joint standard errors. These take the errors
-    as independent. Encoders are audited on the same rows, so their errors tend to move together and
-    a difference is known better than stated: the ranking is conservative.
+    Encoders are audited on the same rows with the same draws of noise. Rows are resampled for all
+    of them together, and two encoders are told apart where one is better in 97.5 % of resamples.
 
     Attributes
     ----------
     records : tuple of EncoderRecord
         By decreasing score; encoders without a finite score last.
+    win_probability : array of shape (E, E)
+        Share of the resamples in which the record of the row scores above that of the column, in
+        the order of `records`; ties count half.
+    difference_stderr : array of shape (E, E)
+        Standard error of the difference of two scores.
     n_samples : int or None
         Rows of X; None where only cached latents were given.
     max_points : int
@@ -123,6 +127,8 @@ class EncoderComparison:
     """
 
     records: tuple[EncoderRecord, ...]
+    win_probability: Array
+    difference_stderr: Array
     n_samples: int | None
     max_points: int
     standardize: bool
@@ -176,6 +182,8 @@ def compare_encoders(
     device: Any = None,
     n_jobs: int | None = None,
     progress: Callable[[EncoderRecord], object] | None = None,
+    paired: bool = True,
+    n_resamples: int = 2000,
 ) -> EncoderComparison:
     """Audit several encoders on the same rows with the same seed, and rank them.
 
@@ -200,6 +208,11 @@ def compare_encoders(
     progress : callable, default=None
         Called with the record of every encoder when it is done, in the order of `encoders`, before
         ranks are known (its rank is 0).
+    paired : bool, default=True
+        Whether sets of cached latents with equally many rows hold the same samples in the same
+        order where no X is given. False resamples the rows of each set by themselves.
+    n_resamples : int, default=2000
+        Resamples of the rows behind rank intervals and win probabilities.
 
     Returns
     -------
@@ -210,8 +223,8 @@ def compare_encoders(
     TypeError
         `encoders` that is neither a mapping nor a list; an encoder that cannot be called.
     ValueError
-        No encoder; an encoder without X; cached latents that do not match X; and what
-        `LatentGeometryAuditor.fit` refuses, with the name of the encoder.
+        No encoder; fewer than 40 resamples; an encoder without X; cached latents that do not match
+        X; and what `LatentGeometryAuditor.fit` refuses, with the name of the encoder.
 
     Warns
     -----
@@ -242,6 +255,7 @@ def compare_encoders(
     """
     from joblib import Parallel, delayed
 
+    check_resamples(n_resamples)
     named = _named(encoders)
     if getattr(X, "ndim", 2) > 2:
         X, shape = flatten_latents(X, min_samples=2)
@@ -272,8 +286,11 @@ def compare_encoders(
         records.append(record)
         if progress is not None:
             progress(record)
+    ranked, found = _ranked(records, paired=paired, n_resamples=n_resamples, seed=seed)
     return EncoderComparison(
-        records=_ranked(records),
+        records=ranked,
+        win_probability=found.win_probability,
+        difference_stderr=found.difference_stderr,
         n_samples=n_samples,
         max_points=int(max_points),
         standardize=bool(standardize),
@@ -365,6 +382,7 @@ def _audit(name: str, encoder: Any, X: Any, y: Any, settings: dict[str, Any]) ->
         diffusability=report.diffusability,
         stderr=report.diffusability_stderr,
         separated_from_next=False,
+        diagnosis=report.diagnosis.headline,
         latent_dimension=curve.n_features,
         latent_scale=float(curve.noise_levels[0]) / 0.05,  # where the default grid starts
         valid_share=curve.reasons.count("") / len(curve.reasons),
@@ -435,24 +453,33 @@ def _share_lost(X: Array, back: Array) -> float:
     return float(((X - back) ** 2).sum() / ((X - X.mean(axis=0)) ** 2).sum())
 
 
-def _ranked(records: Sequence[EncoderRecord]) -> tuple[EncoderRecord, ...]:
-    def better(one: EncoderRecord, other: EncoderRecord) -> bool:
-        gap = one.diffusability - other.diffusability
-        return gap > 0 and gap >= N_ERRORS * math.hypot(one.stderr, other.stderr)
-
+def _ranked(
+    records: Sequence[EncoderRecord], *, paired: bool, n_resamples: int, seed: int
+) -> tuple[tuple[EncoderRecord, ...], Ranking]:
+    """Records by decreasing score with their ranks, and the ranking in that order."""
     order = sorted(
         records,
         key=lambda r: -r.diffusability if math.isfinite(r.diffusability) else math.inf,
     )
+    reports = [record.report for record in order]
+    found = rank_scores(
+        [record.diffusability for record in order],
+        [report.row_scores for report in reports],
+        weights=[report.row_weights for report in reports],
+        stderrs=[record.stderr for record in order],
+        samples=[
+            (report.n_samples, report.n_rows) if paired else i for i, report in enumerate(reports)
+        ],
+        n_resamples=n_resamples,
+        random_state=seed,
+    )
+    last = len(order) - 1
     return tuple(
         replace(
             record,
-            rank=k + 1,
-            rank_interval=(
-                1 + sum(better(other, record) for other in order),
-                len(order) - sum(better(record, other) for other in order),
-            ),
-            separated_from_next=k + 1 == len(order) or better(record, order[k + 1]),
+            rank=found.ranks[k],
+            rank_interval=found.rank_intervals[k],
+            separated_from_next=k == last or found.separated(k, k + 1),
         )
         for k, record in enumerate(order)
-    )
+    ), found

@@ -50,6 +50,7 @@ def cross_fitted_curve(
     bracket: bool = True,
     validity: Validity | None = None,
     latent_shape: tuple[int, ...] | None = None,
+    learn: bool = True,
     verbose: bool = False,
 ) -> CurveFit:
     """Information curve from a sample alone, by cross-fitted score models.
@@ -67,6 +68,8 @@ def cross_fitted_curve(
         See `curve_of_models`.
     latent_shape : tuple of int, optional
         (C, H, W) of a row, for the network.
+    learn : bool
+        Whether "auto" may add a network.
     verbose : bool
         Print a line of progress at each step of the work.
 
@@ -137,7 +140,7 @@ def cross_fitted_curve(
         sample, noise_levels, noise, n_probes, seed, with_rate, kernel if bracket else None, say
     )
     # where a network may take their place, the closed forms are first asked for J alone
-    may_learn = recipe is not None or (family == "auto" and n_rows >= NETWORK_ROWS)
+    may_learn = recipe is not None or (family == "auto" and learn and n_rows >= NETWORK_ROWS)
     evaluated = evaluation.levels(parts_at, with_rate=not may_learn)
     curve = evaluation.curve(evaluated, winners, limits, one_step=True, with_rate=not may_learn)
     spent = curve.n_products
@@ -193,7 +196,8 @@ def cross_fitted_curve(
     final = dict(zip(left, map_chunks(fit_all, left, n_workers(X)), strict=True))
     final["kernel"] = kernel
     models = [learned_at[k] if k in learned_at else final[winners[k]] for k in range(len(levels))]
-    return CurveFit(curve, tuple(models), one_step=True, learning=learning)
+    brought = evaluation.row_penalties(evaluated, one_step=True) if with_rate else None
+    return CurveFit(curve, tuple(models), one_step=True, learning=learning, row_penalties=brought)
 
 
 def _learn(

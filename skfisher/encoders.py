@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from array_api_compat import device, is_torch_array
@@ -15,10 +16,11 @@ from sklearn.utils.metaestimators import available_if
 
 from skfisher._backend.arrays import Array, namespace
 from skfisher._backend.draws import normal
+from skfisher._backend.jets import tensor_jet, tensor_pullback
 from skfisher._backend.tensors import from_tensor, to_tensor
 from skfisher.channels import check_latent_shape, flatten_latents, latent_normalization, per_feature
 
-__all__ = ["TorchEncoder", "is_torch_encoder"]
+__all__ = ["Jet", "TorchEncoder", "is_torch_encoder"]
 
 _POSTERIOR = 801  # stream of the draws from the posterior
 
@@ -239,6 +241,122 @@ class TorchEncoder(TransformerMixin, BaseEstimator):
         back = from_tensor(data.reshape(data.shape[0], -1), rows)
         return back if own_shape is None else namespace(back).reshape(back, tuple(data.shape))
 
+    # -- derivatives ---------------------------------------------------------------------------
+
+    def jet(self, X: Any, V: Any, *, order: int = 2, mode: str | None = None) -> Jet:
+        """Latents of rows and their directional derivatives, exact in the module's precision.
+
+        Parameters
+        ----------
+        X : array of shape (A, D)
+        V : array of shape (A, p, D)
+            Directions at each row.
+        order : {1, 2}
+        mode : str, optional
+            One that an earlier call has found; None tries what works.
+
+        Returns
+        -------
+        Jet
+
+        Raises
+        ------
+        ValueError
+            Random latents (`posterior="sample"`, or a module that draws by itself), an order other
+            than 1 and 2, shapes that do not fit.
+        NotImplementedError
+            No mode of torch's automatic differentiation works with the module.
+
+        Notes
+        -----
+        Autocast (`dtype`) is left out: derivatives in half precision are noise.
+        """
+        if order not in (1, 2):
+            raise ValueError(f"order is {order!r}: choose 1 or 2.")
+        with self._differentiable(X) as (fn, x, rows):
+            v = to_tensor(V, x.device, x.dtype)
+            if v.ndim != 3 or (v.shape[0], v.shape[2]) != tuple(x.shape) or v.shape[1] == 0:
+                raise ValueError(
+                    f"V has shape {tuple(v.shape)} for X of shape {tuple(x.shape)}: pass "
+                    f"(n_rows, n_directions, n_features), with at least one direction."
+                )
+            found = tensor_jet(fn, x, v, order=order, mode=mode)
+        shift, scale = self._affine_of(rows)
+        value = from_tensor(found.value, rows)
+        first = from_tensor(found.first, rows)
+        second = None if found.second is None else from_tensor(found.second, rows)
+        return Jet(
+            value=(value - shift) * scale,
+            first=first * scale,
+            second=None if second is None else second * scale,
+            mode=found.mode,
+            failures=found.failures,
+            rounding=float(_finfo(x).eps),
+        )
+
+    def pullback(self, X: Any, W: Any) -> Array:
+        """Products Df(x)^T w of the transposed Jacobian, by reverse mode.
+
+        Parameters
+        ----------
+        X : array of shape (A, D)
+        W : array of shape (A, p, d)
+
+        Returns
+        -------
+        array of shape (A, p, D)
+
+        Raises
+        ------
+        ValueError
+            As for `jet`.
+        NotImplementedError
+            Reverse mode does not work with the module.
+        """
+        with self._differentiable(X) as (fn, x, rows):
+            weights = W * self._affine_of(rows)[1]
+            product = tensor_pullback(fn, x, to_tensor(weights, x.device, x.dtype))
+        return from_tensor(product, rows)
+
+    @contextmanager
+    def _differentiable(self, X: Any) -> Iterator[tuple[Callable[[Any], Any], Any, Array]]:
+        """The latent as a function of flat rows, these rows as a tensor, and as they came."""
+        rows, own_shape = flatten_latents(X)
+        if own_shape is not None:
+            raise ValueError(
+                f"X has samples of shape {own_shape}: derivatives are taken along rows, pass X as "
+                f"(n_samples, n_features) and the shape as input_shape."
+            )
+        if self.posterior == "sample":
+            raise ValueError(
+                "posterior is 'sample', but random latents have no derivatives: pass "
+                "posterior='mean'."
+            )
+        self._check_parameters()
+        given = self._given_shape(rows.shape[1], None)
+        function, owner = self._function(self.method or _default_method(self.module))
+        home, own_dtype = _whereabouts(owner)
+        place = self._place(rows, home)
+
+        def fn(points: Any) -> Any:
+            found = self._latent(function(points.reshape(-1, *given)), points.shape[0], 0)
+            self.latent_shape_ = tuple(int(size) for size in found.shape[1:])
+            return found.reshape(found.shape[0], -1)
+
+        with _inference_off(), _as_it_was(owner, home, place), _own_random_state(self.seed):
+            x = to_tensor(rows, place, own_dtype)
+            with _no_grad():
+                self._refuse_its_own_draws(function, x[:1].reshape(1, *given))
+                fn(x[:1])
+            self.normalization_ = self._factors() if self.scaled else (0.0, 1.0)
+            yield fn, x, rows
+
+    def _affine_of(self, rows: Array) -> tuple[Any, Any]:
+        """Shift and scale of the flat latents; plain numbers without `scaled`."""
+        if not self.scaled:
+            return 0.0, 1.0
+        return self._column(0, rows), self._column(1, rows)
+
     # -- parameters ----------------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
@@ -442,6 +560,31 @@ class TorchEncoder(TransformerMixin, BaseEstimator):
 _HALVES = ("float16", "bfloat16")
 
 
+@dataclass(frozen=True, eq=False)
+class Jet:
+    """Latents and their directional derivatives.
+
+    Attributes
+    ----------
+    value : array of shape (A, d)
+    first, second : array of shape (A, p, d)
+        Df(x) v and D^2 f(x)[v, v]; `second` is None for order 1.
+    mode : str
+        How they were taken.
+    failures : str
+        What was tried before that and fell out, and why.
+    rounding : float
+        Relative rounding error of the dtype in which they were computed.
+    """
+
+    value: Array
+    first: Array
+    second: Array | None
+    mode: str
+    failures: str
+    rounding: float
+
+
 class _Pair:
     """A mean and a log-variance, which encoders of the plain sort return as a tuple."""
 
@@ -535,6 +678,24 @@ def _own_random_state(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def _inference_off() -> Any:
+    import torch
+
+    return torch.inference_mode(False)
+
+
+def _no_grad() -> Any:
+    import torch
+
+    return torch.no_grad()
+
+
+def _finfo(x: Any) -> Any:
+    import torch
+
+    return torch.finfo(x.dtype)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

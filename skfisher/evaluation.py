@@ -19,7 +19,7 @@ from skfisher._backend.arrays import (
 from skfisher._backend.draws import normal, permutation
 from skfisher._backend.posterior import map_chunks, n_workers
 from skfisher._backend.rows import inverse_index, inverse_order, recode, sorted_index
-from skfisher.assembly import UpperBound, assemble_curve
+from skfisher.assembly import UpperBound, assemble_curve, penalties_of_rows
 from skfisher.curves import InformationCurve, Validity
 from skfisher.forms import FORMS, Asymmetry, FormRows, asymmetry, form_rows, lower_bound
 from skfisher.samples import Sample, independent_rows
@@ -41,7 +41,9 @@ __all__ = [
 
 MAX_BRACKET_ROWS = 5000
 MAX_BRACKET_PAIRS = 25_000_000
-"""Rows on which the upper bound is measured, and pairs of them with all rows."""
+MAX_BRACKET_TERMS = 1_600_000_000
+"""Rows on which the upper bound is measured, pairs of them with all rows, and pairs times n."""
+LEAST_BRACKET_ROWS = 200
 SIZED_ROWS = 1000
 """Rows on which the posterior's effective sample size is measured."""
 CHUNK_BUDGET = 2**30
@@ -66,12 +68,16 @@ class CurveFit:
         Whether they were fitted to data (their first-order error is then corrected for).
     learning : tuple of TrainingLog
         Of each network that was trained.
+    row_penalties : array of shape (N, T) or None
+        What each row of the sample brings to t^2 R: their mean is the curve's complexity penalty.
+        None where R was not asked for.
     """
 
     curve: InformationCurve
     models: tuple[Any, ...]
     one_step: bool
     learning: tuple[TrainingLog, ...] = ()
+    row_penalties: Array | None = None
 
 
 class Noise(Sequence[Array]):
@@ -174,7 +180,8 @@ def curve_of_models(
     curve = evaluation.curve(
         evaluated, names, validity or Validity(), one_step=one_step, models=models
     )
-    return CurveFit(curve, tuple(models), one_step)
+    rows = evaluation.row_penalties(evaluated, one_step=one_step) if with_rate else None
+    return CurveFit(curve, tuple(models), one_step, row_penalties=rows)
 
 
 def forms_of_batch(
@@ -368,7 +375,7 @@ class Evaluation:
         X, weights, groups = self.sample.X, self.sample.weights, self.sample.groups
         xp = namespace(X)
         n_rows, n = X.shape
-        values = xp.concat([_on_all_rows(level, self.sample) for level in evaluated], axis=1)
+        values = self._values(evaluated)
         if not bool(xp.any(xp.isfinite(values[:, :: len(FORMS)]))):
             raise ValueError(
                 "score_model returned NaN or infinity at every noise level: check that it takes "
@@ -380,7 +387,7 @@ class Evaluation:
         return assemble_curve(
             means,
             cov,
-            [independent_rows(self.sample, level.index) for level in evaluated],
+            self._independent(evaluated),
             self.noise_levels,
             n_features=n,
             n_samples=n_rows,
@@ -393,6 +400,25 @@ class Evaluation:
             validity=validity,
             linearity=[level.linearity for level in evaluated],
         )
+
+    def row_penalties(self, evaluated: Sequence[Level], *, one_step: bool) -> Array:
+        """What each row brings to t^2 R at every level, shape (N, T)."""
+        values = self._values(evaluated)
+        weights, groups = self.sample.weights, self.sample.groups
+        return penalties_of_rows(
+            values,
+            *pooled_means(values, weights=weights, groups=groups),
+            self._independent(evaluated),
+            n_features=self.sample.X.shape[1],
+            one_step=one_step,
+        )
+
+    def _values(self, evaluated: Sequence[Level]) -> Array:
+        values = [_on_all_rows(level, self.sample) for level in evaluated]
+        return namespace(self.sample.X).concat(values, axis=1)
+
+    def _independent(self, evaluated: Sequence[Level]) -> list[float]:
+        return [independent_rows(self.sample, level.index) for level in evaluated]
 
 
 def rows_under(
@@ -482,9 +508,9 @@ def _upper_bound(
     """
     X = sample.X
     xp = namespace(X)
-    index = permutation(seed, (_BRACKET, level), X.shape[0])[
-        : min(MAX_BRACKET_ROWS, MAX_BRACKET_PAIRS // X.shape[0])
-    ]
+    n_rows, n = X.shape
+    few = min(MAX_BRACKET_ROWS, MAX_BRACKET_PAIRS // n_rows, MAX_BRACKET_TERMS // (n_rows * n))
+    index = permutation(seed, (_BRACKET, level), n_rows)[: max(few, LEAST_BRACKET_ROWS)]
     rows = index_like(index, X)
     x, eps = xp.take(X, rows, axis=0), xp.take(noise, rows, axis=0)
     forms = rows_under(kernel, x, eps, sigma, one_step=False, with_rate=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skfisher._backend.arrays import Array, like, namespace, take_rows, to_numpy
-from skfisher._backend.rows import distinct_rows, linked_groups, recode, sum_by_code
+from skfisher._backend.rows import distinct_rows, held_codes, linked_groups, recode, sum_by_code
 
 __all__ = ["Sample", "independent_rows", "make_sample"]
 
@@ -26,11 +26,15 @@ class Sample:
     weights : array of shape (N,) or None
         None where all are equal.
     groups : int array of shape (N,) or None
+    place : int array of shape (n_given,) or None
+        Row of the sample that holds each row given, -1 where it was dropped; None where the sample
+        is the rows given.
     """
 
     X: Array
     weights: Array | None
     groups: Any
+    place: Any = None
 
 
 def make_sample(X: Array, sample_weight: Any = None, groups: Any = None) -> Sample:
@@ -54,6 +58,7 @@ def make_sample(X: Array, sample_weight: Any = None, groups: Any = None) -> Samp
             f"pass at least two different rows."
         )
     first, total = first[kept], total[kept]
+    held = held_codes(kept, place)
     rows = take_rows(X, first)
     equal = bool((total == total[0]).all())
     codes = None if groups is None else recode(linked_groups(groups, place)[first])
@@ -62,7 +67,7 @@ def make_sample(X: Array, sample_weight: Any = None, groups: Any = None) -> Samp
             "groups leave one independent group once rows of weight zero are dropped and groups "
             "that share a row are joined: pass at least two, or groups=None."
         )
-    return Sample(rows, None if equal else like(total, X), codes)
+    return Sample(rows, None if equal else like(total, X), codes, held)
 
 
 def independent_rows(sample: Sample, index: Any = None) -> float:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from exact_curves import line_curve, mapped, plane_curve, random_mixture, sandwich
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,29 +16,10 @@ from skfisher.bounds import (
 )
 from skfisher.curves import gaussian_curve
 from skfisher.geometry import affine_part, bi_lipschitz
-from skfisher.scores.closed import GaussianMixtureScore
 
 FISHER = ("fisher_information", "fisher_information_rate", "mmse", "mmse_rate")
 SIGMA = np.asarray([0.05, 0.3, 1.0, 4.0])
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-def curve_of(levels, n, d_eff, rate, information=None):
-    """An exact curve from d_eff, rate and information; what no bound reads is a Gaussian's."""
-    t = levels**2
-    J = (n - d_eff) / t
-    information = np.zeros_like(t) if information is None else information
-    return replace(
-        gaussian_curve(np.eye(n), levels),
-        fisher_information=J,
-        fisher_information_rate=(rate - 2 * d_eff + n) / t**2,
-        mmse=t * d_eff,
-        mmse_rate=rate,
-        effective_dimension=d_eff,
-        fisher_information_bounds=np.stack([J, J], axis=1),
-        mutual_information=information,
-        mutual_information_bounds=np.stack([information, information], axis=1),
-    )
 
 
 def with_errors(curve, share, d_eff_error=0.0, J_bracket=0.0, valid=None):
@@ -56,136 +38,6 @@ def with_errors(curve, share, d_eff_error=0.0, J_bracket=0.0, valid=None):
         fisher_information_bounds=np.stack([J - J_bracket, J + J_bracket], axis=1),
         valid=curve.valid if valid is None else np.asarray(valid),
     )
-
-
-def line_curve(x, weights, levels):
-    """Exact curve of atoms on a line, by the trapezoidal rule (spectrally accurate)."""
-    d_eff, rate, information = [], [], []
-    for sigma in levels:
-        t = sigma**2
-        y = np.arange(x.min() - 9 * sigma, x.max() + 9 * sigma, sigma / 4)
-        joint = weights * np.exp(-((y[:, None] - x) ** 2) / (2 * t)) / np.sqrt(2 * np.pi * t)
-        p = joint.sum(axis=1)
-        posterior = joint / np.maximum(p, 1e-300)[:, None]
-        mean = posterior @ x
-        variance = np.sum(posterior * (x - mean[:, None]) ** 2, axis=1)
-        entropy = -np.sum(p * np.log(np.maximum(p, 1e-300))) * sigma / 4
-        d_eff.append(np.sum(p * variance) * sigma / 4 / t)
-        rate.append(np.sum(p * variance**2) * sigma / 4 / t**2)
-        information.append(entropy - 0.5 * np.log(2 * np.pi * np.e * t))
-    return curve_of(levels, 1, np.asarray(d_eff), np.asarray(rate), np.asarray(information))
-
-
-def plane_curve(law, levels):
-    """Exact curve of a mixture in the plane, by the trapezoidal rule."""
-    weights, means, covariances = law
-    model = GaussianMixtureScore(weights, means, covariances)
-    d_eff, rate, information = [], [], []
-    for sigma in levels:
-        reach = 8 * np.sqrt(sigma**2 + np.linalg.eigvalsh(covariances)[:, -1])[:, None]
-        step = np.sqrt(sigma**2 + np.linalg.eigvalsh(covariances).min()) / 2.5
-        ends = np.min(means - reach, axis=0), np.max(means + reach, axis=0)
-        axes = [np.arange(low, high, step) for low, high in zip(*ends, strict=True)]
-        y = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
-        local, log_p = model.moments(y, sigma), model.log_density(y, sigma)
-        mass = np.exp(log_p) * step**2
-        d_eff.append(mass @ local.denoiser_trace)
-        rate.append(mass @ local.denoiser_squared_norm)
-        information.append(-mass @ log_p - np.log(2 * np.pi * np.e * sigma**2))
-    return curve_of(levels, 2, np.asarray(d_eff), np.asarray(rate), np.asarray(information))
-
-
-def mapped(law, A):
-    weights, means, covariances = law
-    return weights, means @ A.T, A @ covariances @ A.T
-
-
-def sandwich(make_data, latent, m, L, **options):
-    over_m, over_L = sandwich_levels(latent.noise_levels, m, L)
-    data = None if over_m is None else make_data(over_m), make_data(over_L)
-    if options.get("quantity") == "mutual_information":
-        options.pop("quantity")
-        return information_sandwich(latent, *data, m=m, L=L, **options)
-    return fisher_sandwich(latent, *data, m=m, L=L, **options)
-
-
-def gaussian_case(rng):
-    """A Gaussian of any rank, spectrum over six decades; an encoder that may lose directions."""
-    D, d = rng.integers(1, 6, size=2)
-    k = int(rng.integers(1, D + 1))
-    basis = np.linalg.qr(rng.normal(size=(D, D)))[0][:, :k]
-    root = basis * 10.0 ** rng.uniform(-1.5, 1.5, size=k)
-    A = rng.normal(size=(d, D)) * 10.0 ** rng.uniform(-1, 1)
-    values = np.linalg.svd(A @ basis, compute_uv=False)
-    m = values[-1] if d >= k and values[-1] > 1e-3 * values[0] else 0.0
-    return root @ root.T, A @ root @ root.T @ A.T, k, m, values[0]
-
-
-def check_gaussian_cases(rng, n_cases):
-    n_violated = n_sides = 0
-    for _ in range(n_cases):
-        covariance, image, k, m, L = gaussian_case(rng)
-        levels = np.sqrt(np.trace(image)) * SIGMA
-        latent = gaussian_curve(image, levels)
-        for quantity in (*FISHER, "mutual_information"):
-            options = {"quantity": quantity, "exact_constants": True}
-            if quantity in FISHER:
-                options |= {"rank": k, "kind": "tight", "linear": True, "gaussian": True}
-            found = sandwich(lambda s, S=covariance: gaussian_curve(S, s), latent, m, L, **options)
-            assert found.status == "proved"
-            assert "unknown" not in found.verdict
-            n_violated += found.verdict.count("violated")
-            n_sides += len(levels) * (1 + (m > 0))
-    return n_violated, n_sides
-
-
-def test_tight_and_information_sandwiches_hold_for_linear_maps_of_gaussians(rng):
-    n_violated, n_sides = check_gaussian_cases(rng, 300)
-    assert n_violated == 0
-    assert n_sides > 300 * 5 * len(SIGMA)
-
-
-@pytest.mark.slow
-def test_tight_and_information_sandwiches_hold_for_linear_maps_of_3000_gaussians(rng):
-    assert check_gaussian_cases(rng, 3000)[0] == 0
-
-
-def random_mixture(rng, K=3):
-    roots = rng.normal(size=(K, 2, 2)) * rng.uniform(0.2, 0.8, size=(K, 1, 1))
-    covariances = roots @ roots.swapaxes(1, 2) + 0.02 * np.eye(2)
-    return rng.dirichlet(np.full(K, 2.0)), rng.normal(size=(K, 2)) * 1.5, covariances
-
-
-def mixture_sandwiches(rng, kind, quantities):
-    law = random_mixture(rng)
-    A = rng.normal(size=(2, 2))
-    L, m = np.linalg.svd(A, compute_uv=False)
-    A, m, L = A / L, m / L, 1.0
-    if m < 0.2:
-        A = A + 0.5 * np.linalg.qr(A)[0]
-        L, m = np.linalg.svd(A, compute_uv=False)
-    latent = plane_curve(mapped(law, A), np.asarray([0.5, 1.2]))
-    return [
-        sandwich(
-            lambda s: plane_curve(law, s),
-            latent, m, L, rank=2, kind=kind, quantity=quantity, linear=True, exact_constants=True,
-        )
-        for quantity in quantities
-    ]  # fmt: skip
-
-
-def test_wide_sandwich_holds_for_linear_maps_of_mixtures(rng):
-    for _ in range(60):
-        for found in mixture_sandwiches(rng, "wide", ("fisher_information", "mmse")):
-            assert found.status == "proved"
-            assert set(found.verdict) == {"holds"}
-
-
-@pytest.mark.slow
-def test_wide_sandwich_holds_for_linear_maps_of_500_mixtures(rng):
-    for _ in range(500):
-        for found in mixture_sandwiches(rng, "wide", ("fisher_information", "mmse")):
-            assert set(found.verdict) == {"holds"}
 
 
 def test_quadrature_meets_known_answers():

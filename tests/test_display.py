@@ -151,6 +151,33 @@ def test_an_unknown_reconstruction_error_is_said(X):
     assert [text.get_text() for text in display.axes_[1].texts] == ["unknown"]
 
 
+def test_rank_intervals_stand_beside_the_scores(comparison):
+    low, high = 1, 3
+    first = replace(comparison.records[0], rank_interval=(low, high))
+    second = replace(comparison.records[1], rank_interval=(2, 2))
+    found = replace(comparison, records=(first, second, *comparison.records[2:]))
+    ax = ComparisonDisplay.from_comparison(found).plot().axes_[0]
+    said = {text.xy[1]: text.get_text() for text in ax.texts if text.get_text() != "rank"}
+    assert said[0] == "1\N{EN DASH}3"
+    assert said[1] == "2"
+    assert len(said) == len(found.records)
+
+
+def test_the_matrix_holds_the_win_probabilities(comparison):
+    display = ComparisonDisplay.from_comparison(comparison, matrix=True).plot()
+    assert len(display.axes_) == 4
+    ax = display.axes_[2]
+    n = len(comparison.records)
+    shown = np.ma.filled(ax.images[0].get_array(), np.nan)
+    off = ~np.eye(n, dtype=bool)
+    assert_allclose(shown[off], comparison.win_probability[off])
+    assert np.isnan(np.diag(shown)).all()
+    words = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in ax.texts}
+    assert words[0, n - 1] == f"{100 * comparison.win_probability[0, n - 1]:.0f}"
+    assert len(words) == n * (n - 1)
+    assert ax.get_ylim() == display.axes_[0].get_ylim()  # a row is the encoder beside it
+
+
 def test_curves_are_solid_only_where_valid(comparison):
     record = comparison.records[0]
     reasons = ("wide",) * 5 + ("",) * 16
@@ -177,6 +204,7 @@ def test_pictures_are_pictures_and_leave_pyplot_alone(curve, comparison):
     for display in (
         InformationCurveDisplay.from_curve(curve),
         ComparisonDisplay.from_comparison(comparison),
+        ComparisonDisplay.from_comparison(comparison, matrix=True),
     ):
         image = picture(display.to_png(dpi=60))
         assert image.std() > 0.05

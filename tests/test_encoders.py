@@ -581,3 +581,17 @@ def test_what_is_no_module_is_refused(X, module):
 def test_what_is_no_latent_is_refused(X, returns, error, message):
     with pytest.raises(error, match=message):
         TorchEncoder(Variational(returns))(X)
+
+
+# -- derivatives (their values are tested in test_derivatives.py) --------------------------------
+
+
+def test_a_jet_leaves_what_transform_leaves(X, network):
+    encoder = TorchEncoder(network, input_shape=IMAGES)
+    Z = encoder.transform(X)
+    other = TorchEncoder(network.train(), input_shape=IMAGES)
+    jet = other.jet(X, np.ones((50, 1, 64)), order=1)
+    assert other.latent_shape_ == encoder.latent_shape_
+    assert_allclose(jet.value, Z, atol=1e-6)
+    assert jet.second is None
+    assert all(part.training for part in network.modules())

@@ -45,8 +45,8 @@ def table_attributes():
     return sorted({name for row in rows for name in re.findall(r"`([a-z_]+_)`", row)})
 
 
-def test_there_are_eight_examples():
-    assert len(EXAMPLES) == 8
+def test_there_are_nine_examples():
+    assert len(EXAMPLES) == 9
     assert QUICK in {path.name for path in EXAMPLES}
 
 

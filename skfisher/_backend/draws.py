@@ -20,6 +20,7 @@ __all__ = [
     "integers",
     "normal",
     "permutation",
+    "resampled_sums",
     "seed_of",
     "signs",
     "systematic_counts",
@@ -89,6 +90,19 @@ def weighted_integers(seed: int, stream: tuple[int, ...], size: int, weights: An
 def permutation(seed: int, stream: tuple[int, ...], size: int) -> Any:
     """A random order of ``range(size)`` as a NumPy vector."""
     return np.argsort(_words(seed, stream, slice(0, size), 1)[:, 0], kind="stable")
+
+
+def resampled_sums(seed: int, stream: tuple[int, ...], values: Any, n_resamples: int) -> Any:
+    """Sums of rows of `values` (N, E) over bootstrap resamples of N rows: (n_resamples, E)."""
+    values = np.asarray(values, dtype=np.float64)
+    n_rows = values.shape[0]
+    out = np.empty((n_resamples, values.shape[1]))
+    for part in row_chunks(n_resamples, 40 * n_rows):
+        drawn = integers(seed, stream, part, n_rows, n_rows)
+        drawn += n_rows * np.arange(drawn.shape[0])[:, None]
+        counts = np.bincount(drawn.reshape(-1), minlength=drawn.size)
+        out[part] = counts.reshape(drawn.shape).astype(np.float64) @ values
+    return out
 
 
 def systematic_counts(weights: Any, seed: int) -> Any:

@@ -16,7 +16,14 @@ from skfisher._backend.arrays import MEMORY_BUDGET, Array
 from skfisher._backend.differences import central_jvp
 from skfisher._backend.tensors import from_tensor, to_tensor
 
-__all__ = ["MODES", "Linearization", "TensorFunction"]
+__all__ = [
+    "MODES",
+    "Linearization",
+    "TensorFunction",
+    "forward_kernels",
+    "in_short",
+    "is_out_of_memory",
+]
 
 MODES = ("auto", "forward", "reverse", "differences")
 """How `TensorFunction` may be asked to take products."""
@@ -257,7 +264,7 @@ class TensorFunction:
         return s, hv
 
     def _forward_with_math_attention(self, sigma: float, y: Any, v: Any) -> tuple[Any, Any]:
-        with _forward_kernels():
+        with forward_kernels():
             return self._forward(sigma, y, v)
 
     def _reverse(self, sigma: float, y: Any, v: Any) -> tuple[Any, Any]:
@@ -340,7 +347,7 @@ class TensorFunction:
                         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
                         failure = self._disagreement(variant, y, sigma, v, expected)
                 except Exception as error:  # the value exists, so this is the mode's doing
-                    failure = _in_short(error)
+                    failure = in_short(error)
                 if not failure:
                     found.append(variant)
                     break
@@ -412,7 +419,7 @@ class TensorFunction:
             try:
                 parts.append(work(*(x[start:stop] for x in tensors)))
             except RuntimeError as error:
-                full = stop - start > 1 and _is_out_of_memory(error)
+                full = stop - start > 1 and is_out_of_memory(error)
                 if not full:
                     raise
             if full:  # outside of the handler, which holds the tensors of its frames
@@ -459,7 +466,7 @@ class TensorFunction:
             self._value(y, sigma)
         except Exception as error:  # compilers raise errors of their own
             self._compiled = None
-            self._not_compiled = _in_short(error)
+            self._not_compiled = in_short(error)
             self._value(y, sigma)  # an error of the score's own comes out here
             self._warn_not_compiled()
 
@@ -472,7 +479,7 @@ class TensorFunction:
 
 
 @contextmanager
-def _forward_kernels() -> Iterator[None]:
+def forward_kernels() -> Iterator[None]:
     """Kernels that have forward mode in the place of those that do not.
 
     Attention by the plain kernel, and group_norm on contiguous input: its forward derivative takes
@@ -495,12 +502,12 @@ def _forward_kernels() -> Iterator[None]:
         yield
 
 
-def _in_short(error: Exception) -> str:
+def in_short(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:160].rstrip('.')}"
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -16,6 +16,7 @@ from skfisher._backend.arrays import Array, row_chunks, to_numpy
 __all__ = [
     "deal_folds",
     "distinct_rows",
+    "held_codes",
     "inverse_index",
     "inverse_order",
     "is_in",
@@ -101,6 +102,11 @@ def recode(codes: Any) -> Any:
 def sum_by_code(values: Any, codes: Any, size: int) -> Any:
     """Sum of `values` for each code 0..size-1."""
     return np.bincount(codes, weights=to_numpy(values), minlength=size)
+
+
+def held_codes(kept: Any, codes: Any) -> Any:
+    """Codes renumbered over those that are `kept`, -1 for the others; NumPy vectors."""
+    return np.where(kept[codes], (np.cumsum(kept) - 1)[codes], -1)
 
 
 def majority(labels: Sequence[str]) -> str:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from skfisher._backend.arrays import Array, cast_like, like, namespace, take_rows, to_numpy
+from skfisher._backend.arrays import (
+    Array,
+    cast_like,
+    index_like,
+    like,
+    namespace,
+    take_rows,
+    to_numpy,
+)
 from skfisher._backend.devices import place_of, refuse_other_device
 from skfisher._backend.draws import permutation, seed_of
 from skfisher._backend.rows import recode, sorted_index
@@ -29,27 +37,31 @@ from skfisher.estimators._common import (
 from skfisher.estimators._encoding import (
     Container,
     channel_scales,
+    draws_its_latents,
     encode_rows,
+    encoder_of_means,
     fitted_encoder,
     latent_shape_of,
     tolerance_of,
     varies,
 )
+from skfisher.estimators._geometry import diagnosis_of, encoder_geometry, preservation_of
+from skfisher.estimators._report import AuditReport
 from skfisher.evaluation import CurveFit, curve_of_models
 from skfisher.geometry import (
     BiLipschitz,
     LinearMap,
-    Penalties,
-    Scale,
     affine_part,
-    bi_lipschitz,
-    penalties,
-    scale,
+    nondeterminism,
+    plateau_dimension,
 )
 from skfisher.noise import check_noise_levels, default_noise_levels
 from skfisher.samples import make_sample
 
-__all__ = ["AuditReport", "LatentGeometryAuditor"]
+__all__ = ["LatentGeometryAuditor"]
+
+SANDWICH_LEVELS = 7
+"""Levels of the sandwiches where there are twice as many levels of the data."""
 
 _ROWS = 5  # stream of the draws that choose the audited rows
 _SANDWICHES = (
@@ -60,48 +72,6 @@ _SANDWICHES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class AuditReport:
-    """What an audit found, for printing, plotting and saving.
-
-    Attributes
-    ----------
-    diffusability, diffusability_stderr : float
-        Minus the mean of t^2 R / d over the latent's own grid; higher is better.
-    n_samples, n_rows : int
-        Rows given, and rows audited (at most `max_points`).
-    standardized : bool
-        Whether each latent channel was brought to unit variance first.
-    random_state : int
-    device : str
-        Where it was computed.
-    linear : str
-        Whether the encoder is affine on the data: "affine", "not affine" or "unknown", and why.
-    scale : Scale
-    bi_lipschitz : BiLipschitz
-    penalties : Penalties
-    sandwiches : mapping of str to Sandwich
-    data_curve, latent_curve, matched_curve : InformationCurve
-        Of the data; of the latent on its own grid; of the latent at c times the data's noise.
-    """
-
-    diffusability: float
-    diffusability_stderr: float
-    n_samples: int
-    n_rows: int
-    standardized: bool
-    random_state: int
-    device: str
-    linear: str
-    scale: Scale
-    bi_lipschitz: BiLipschitz
-    penalties: Penalties
-    sandwiches: Mapping[str, Sandwich]
-    data_curve: InformationCurve
-    latent_curve: InformationCurve
-    matched_curve: InformationCurve
-
-
 class LatentGeometryAuditor(BaseEstimator):
     """Compare data and latent space along the noise, and say how diffusable the latent is.
 
@@ -110,11 +80,14 @@ class LatentGeometryAuditor(BaseEstimator):
     encoder : transformer, object or None, default=None
         A scikit-learn transformer is cloned and fitted on X, so that a search trains it inside the
         fold (wrap it in `sklearn.frozen.FrozenEstimator` to keep a fitted one). Anything else is
-        used as it stands through `transform`, `encode` or its call, in that order. None is the
-        identity: X is a set of cached latents.
+        used as it stands through `transform`, `encode` or its call, in that order. A search copies
+        a bare torch module for every candidate, and a `TorchEncoder` never. None is the identity: X
+        is a set of cached latents.
     score_model : {"auto", "gaussian", "mixture", "kernel", "network"}, NetworkRecipe or score \
             model, default="auto"
-        As in `FIRateEstimator`; a given model is used in both spaces and so must fit both.
+        As in `FIRateEstimator`, except that "auto" trains no network here, whatever the number of
+        rows: name it where the minutes it takes are to be had. A given model is used in both spaces
+        and so must fit both.
     noise_levels : array-like of shape (T,), default=None
         Levels of the comparison in units of X; the latent is measured at c times these. None: the
         default grid of X. The score always uses the default grid of the latent.
@@ -129,6 +102,9 @@ class LatentGeometryAuditor(BaseEstimator):
     latent_shape : tuple of int, default=None
         (C, H, W) of one latent: what `standardize` takes for a channel, and the shape that a
         network is built for. None is the shape that a `TorchEncoder` has found, and otherwise none.
+    intrinsic_dimension : int or "auto", default="auto"
+        Dimension k of the data's tangent spaces. "auto" estimates it; data whose dimension cannot
+        be told from that of their affine hull count as filling it.
     verbose : bool, default=False
         Print the progress of what trains.
 
@@ -150,8 +126,11 @@ class LatentGeometryAuditor(BaseEstimator):
     scale_ : float
         c, the one scale between the two spaces.
     penalties_ : Penalties
-        `dimensional_compression`, `tangential_distortion`, `encoder_curvature`, `data_curvature`;
-        NaN, with its reason, where only derivatives would tell.
+        `dimensional_compression`, `tangential_distortion`, `encoder_curvature`, `data_curvature`
+        with their errors and values per anchor; NaN, with its reason, where one cannot be measured.
+        `along_noise` is the account of t^2 R per noise level.
+    diagnosis_ : Diagnosis
+        The findings by weight, with noise levels, samples and advice.
     sandwich_ : Sandwich or None
         Bounds on J of the latent from J of the data, per level, with status and verdict; None where
         no pair of distinct rows stays apart or L is infinite.
@@ -194,6 +173,7 @@ class LatentGeometryAuditor(BaseEstimator):
         device: Any = None,
         random_state: Any = 0,
         latent_shape: Any = None,
+        intrinsic_dimension: int | str = "auto",
         verbose: bool = False,
     ) -> None:
         self.encoder = encoder
@@ -205,6 +185,7 @@ class LatentGeometryAuditor(BaseEstimator):
         self.device = device
         self.random_state = random_state
         self.latent_shape = latent_shape
+        self.intrinsic_dimension = intrinsic_dimension
         self.verbose = verbose
 
     def fit(
@@ -234,12 +215,6 @@ class LatentGeometryAuditor(BaseEstimator):
             X as in `FIRateEstimator`; an encoder that does not return one finite row per row of X,
             or maps all rows to one point, or returns them on another device than X.
         """
-        return self._fit_beside(None, X, y, sample_weight, groups)
-
-    def _fit_beside(
-        self, data: CurveFit | None, X: Any, y: Any, sample_weight: Any, groups: Any
-    ) -> LatentGeometryAuditor:
-        """Fit, with the curve of the data where an audit of the same rows has it already."""
         checked = read_sample(self, X, reset=True)
         refuse_elsewhere(
             checked, sample_weight=sample_weight, groups=groups, noise_levels=self.noise_levels
@@ -253,10 +228,11 @@ class LatentGeometryAuditor(BaseEstimator):
         n_samples = checked.shape[0]
         weights = as_row_weights(sample_weight, n_samples)
         codes = as_groups(groups, n_samples)
-        kept, weights, codes = self._some_rows(rows, weights, codes)
+        kept, weights, codes, index = self._some_rows(rows, weights, codes)
         self._shift, self._spread = None, None
         make_sample(kept, weights)  # refuses X of one distinct row before the encoder is blamed
         latent = self._encode(kept, checked)
+        self._refuse_what_is_no_function(kept, checked)
         self._shape = self.latent_shape
         if self._shape is None:
             self._shape = latent_shape_of(self.encoder_)
@@ -268,109 +244,134 @@ class LatentGeometryAuditor(BaseEstimator):
                 f"encoder maps all {latent.shape[0]} audited rows to one point: it has collapsed, "
                 f"and there is nothing to diffuse."
             )
-        self._audit(data, kept, latent, weights, codes, checked, n_samples)
+        self._audit(kept, latent, weights, codes, checked, index, n_samples)
         return self
 
     def _audit(
-        self,
-        data: CurveFit | None,
-        X: Array,
-        Z: Array,
-        weights: Any,
-        codes: Any,
-        reference: Array,
-        n_samples: int,
+        self, X: Array, Z: Array, weights: Any, codes: Any, reference: Array, rows: Any, n: int
     ) -> None:
+        # the encoder takes rows in the library of X, and so do its derivatives
+        moved = type(X) is not type(reference)
+        given, image = (to_numpy(X), to_numpy(Z)) if moved else (X, Z)
+        # samples of a posterior are no function of the row, their means are
+        encoder, means = encoder_of_means(self.encoder_), ""
+        if encoder is not self.encoder_:
+            image, means = self._encode(given, reference, encoder), " (means of the posterior)"
         fit = affine_part(
-            lambda x: self._encode(x, reference),
-            X,
-            Z,
+            lambda x: self._encode(x, reference, encoder),
+            given,
+            image,
             rtol=tolerance_of(self.encoder_),
             random_state=self._seed,
         )
-        linear = fit.map
-        lipschitz = bi_lipschitz(X, Z, linear=linear, random_state=self._seed)
-        stretch = scale(lipschitz, linear=linear)
-        c = stretch.c
-
         if self.noise_levels is None:
             levels = default_noise_levels(X, sample_weight=weights)
         else:
             levels = check_noise_levels(self.noise_levels, X)
-        # at L times the data's levels, the side of the sandwiches that never fails needs the data
-        # where it is measured anyway
-        bounded = math.isfinite(lipschitz.L) and lipschitz.L > 0
-        data_shape = self._shape if self.encoder_ is None else None
-        grids = [default_noise_levels(Z, sample_weight=weights), c * levels]
-        grids += [lipschitz.L * levels] if bounded else []
-        latent, (of_own, of_matched, *of_bounded) = self._curve(
-            Z, grids, weights, codes, self._shape
+        geometry = encoder_geometry(
+            given,
+            image,
+            encode=encoder,
+            container=self._container if self._container.kind is not None else None,
+            latent_spread=None if self._spread is None else like(self._spread, image),
+            fit=fit,
+            intrinsic_dimension=self.intrinsic_dimension,
+            sample_weight=weights,
+            noise_levels=like(levels, given),
+            latent_shape=self._shape,
+            random_state=self._seed,
         )
-        data = self._curve(X, [levels], weights, codes, data_shape)[0] if data is None else data
-        matched = select_levels(latent.curve, of_matched)
+        lipschitz, c = geometry.bi_lipschitz, geometry.scale.c
+        if means:  # samples lie farther apart, or nearer, than their means
+            lipschitz = replace(lipschitz, exact=False, kind=lipschitz.kind + means)
+        L, m = lipschitz.L, lipschitz.m
+
+        # at L times the data's levels, the side of the sandwiches that never fails needs the data
+        # where it is measured anyway; the other side takes levels of its own, so a few do
+        bounded = math.isfinite(L) and L > 0
+        some = list(range(0, levels.shape[0], max(1, levels.shape[0] // SANDWICH_LEVELS)))
+        few = take_rows(levels, some)
+        over_m = sandwich_levels(L * few, m, L)[0] if bounded else None
+        of_data = [levels, few, *([] if over_m is None else [over_m])]
+        own = default_noise_levels(Z, sample_weight=weights)
+        of_latent = [own, c * levels, *([L * few] if bounded else [])]
+        shape = self._shape
+        if self.encoder_ is None and self._spread is None:  # one space, measured once
+            latent, places, place = self._curve(X, of_data + of_latent, weights, codes, shape)
+            data, in_data, in_latent = latent, places[: len(of_data)], places[len(of_data) :]
+        else:
+            latent, in_latent, place = self._curve(Z, of_latent, weights, codes, shape)
+            data, in_data, _ = self._curve(X, of_data, weights, codes, None)
         sandwiches: dict[str, Sandwich] = {}
         if bounded:
-            over_m, _ = sandwich_levels(lipschitz.L * levels, lipschitz.m, lipschitz.L)
-            at_m = None
-            if over_m is not None:
-                rigid = bool(namespace(levels).all(abs(over_m / levels - 1) < 1e-9))
-                at_m = data if rigid else self._curve(X, [over_m], weights, codes, data_shape)[0]
             sandwiches = _sandwiches(
-                select_levels(latent.curve, of_bounded[0]),
-                None if at_m is None else at_m.curve,
-                data.curve,
+                select_levels(latent.curve, in_latent[2]),
+                None if over_m is None else select_levels(data.curve, in_data[2]),
+                select_levels(data.curve, in_data[1]),
                 lipschitz,
-                linear,
+                None if means else fit.map,
             )
         own_fit = CurveFit(
-            select_levels(latent.curve, of_own),
-            tuple(latent.models[k] for k in of_own),
+            select_levels(latent.curve, in_latent[0]),
+            tuple(latent.models[k] for k in in_latent[0]),
             latent.one_step,
         )
+        matched = select_levels(latent.curve, in_latent[1])
+        data_curve = select_levels(data.curve, in_data[0])
+        preservation = preservation_of(geometry, data_curve, matched)
+        brought = _row_scores(latent, in_latent[0], place)
+
+        self._fit = own_fit
+        self.data_curve_ = follow(data_curve, reference)
+        self.latent_curve_ = follow(own_fit.curve, reference)
+        self.matched_curve_ = follow(matched, reference)
+        self.valid_ = self.latent_curve_.valid
         self.sandwiches_ = follow(sandwiches, reference)
-        self._store(own_fit, data, matched, reference)
-        self.bi_lipschitz_ = (lipschitz.m, lipschitz.L)
+        self.sandwich_ = self.sandwiches_.get("fisher_information")
+        score, error = mean_complexity(own_fit.curve)
+        self.diffusability_ = -score
+        self.bi_lipschitz_ = (m, L)
         self.scale_ = c
-        self.penalties_ = follow(penalties(X, Z, linear=linear), reference)
+        self.penalties_ = follow(geometry.penalties, reference)
+        found = diagnosis_of(given, image, geometry, rows, data_curve, matched)
+        self.diagnosis_ = follow(found, reference)
         self.report_ = AuditReport(
             diffusability=self.diffusability_,
-            diffusability_stderr=mean_complexity(own_fit.curve)[1],
-            n_samples=n_samples,
+            diffusability_stderr=error,
+            n_samples=n,
             n_rows=X.shape[0],
             standardized=bool(self.standardize),
             random_state=self._seed,
             device=self.device_,
-            linear=f"{fit.verdict}: {fit.reason}",
-            scale=follow(stretch, reference),
+            linear=f"{fit.verdict}: {fit.reason}{means}",
+            linear_map=follow(fit.map, reference),
+            data_dimension=follow(geometry.data_dimension, reference),
+            latent_dimension=follow(geometry.latent_dimension, reference),
+            data_plateau=plateau_dimension(data_curve),
+            latent_plateau=plateau_dimension(own_fit.curve),
+            scale=follow(geometry.scale, reference),
             bi_lipschitz=follow(lipschitz, reference),
+            distances=follow(geometry.distances, reference),
             penalties=self.penalties_,
+            folds=follow(geometry.folds, reference),
+            channels=follow(geometry.channels, reference),
             sandwiches=self.sandwiches_,
+            preservation=follow(preservation, reference),
+            diagnosis=self.diagnosis_,
             data_curve=self.data_curve_,
             latent_curve=self.latent_curve_,
             matched_curve=self.matched_curve_,
+            rows=index_like(rows, reference),
+            row_scores=follow(brought, reference),
+            row_weights=None if weights is None else follow(like(weights, brought), reference),
         )
-
-    def _store(
-        self,
-        own: CurveFit,
-        data: CurveFit,
-        matched: InformationCurve,
-        reference: Array,
-    ) -> None:
-        self._fit, self._data_fit = own, data
-        self.data_curve_ = follow(data.curve, reference)
-        self.latent_curve_ = follow(own.curve, reference)
-        self.matched_curve_ = follow(matched, reference)
-        self.valid_ = self.latent_curve_.valid
-        self.sandwich_ = self.sandwiches_.get("fisher_information")
-        self.diffusability_ = -mean_complexity(own.curve)[0]
 
     def _curve(
         self, X: Array, grids: Sequence[Array], weights: Any, codes: Any, shape: Any = None
-    ) -> tuple[CurveFit, list[list[int]]]:
-        """Curve on the union of some grids, and the place of each grid in it."""
+    ) -> tuple[CurveFit, list[list[int]], Any]:
+        """Curve on the union of some grids, the place of each grid in it, and of each row."""
         union, places = _union_of_grids(grids)
-        fit, _, _ = fit_curve(
+        fit, sample, _ = fit_curve(
             X,
             score_model=self.score_model,
             noise_levels=union,
@@ -380,9 +381,18 @@ class LatentGeometryAuditor(BaseEstimator):
             groups=codes,
             with_rate=True,
             latent_shape=shape,
+            learn=False,
             verbose=self.verbose,
         )
-        return fit, places
+        return fit, places, sample.place
+
+    def _refuse_what_is_no_function(self, X: Array, reference: Array) -> None:
+        """Refuse an encoder that draws, or whose latent of a row depends on the rows beside it."""
+        if draws_its_latents(self.encoder_):
+            return  # on request, and from a seed
+        reason = nondeterminism(lambda x: self._encode(x, reference), X)
+        if reason:
+            raise ValueError(f"encoder is no function of a row: {reason}.")
 
     def _check_parameters(self) -> None:
         if not isinstance(self.max_points, numbers.Integral) or self.max_points < 2:
@@ -390,24 +400,25 @@ class LatentGeometryAuditor(BaseEstimator):
                 f"max_points is {self.max_points!r}: pass the most rows to audit, 2 or more."
             )
 
-    def _some_rows(self, X: Array, weights: Any, codes: Any) -> tuple[Array, Any, Any]:
-        """At most `max_points` rows, in their order, with their weights and groups."""
+    def _some_rows(self, X: Array, weights: Any, codes: Any) -> tuple[Array, Any, Any, Any]:
+        """At most `max_points` rows, in their order, their weights and groups, and which."""
         order = permutation(self._seed, (_ROWS,), X.shape[0])
         if weights is not None:
             order = order[weights[order] > 0]
         if len(order) <= self.max_points:
-            return X, weights, codes
+            return X, weights, codes, sorted_index(range(X.shape[0]))
         index = sorted_index(order[: self.max_points])
         return (
             take_rows(X, index),
             None if weights is None else weights[index],
             None if codes is None else recode(codes[index]),
+            index,
         )
 
-    def _encode(self, X: Array, reference: Array) -> Array:
+    def _encode(self, X: Array, reference: Array, encoder: Any = None) -> Array:
         """Latents of rows that were moved to be computed with, there; `reference` was not moved."""
         given = X if type(X) is type(reference) else to_numpy(X)
-        Z = encode_rows(self.encoder_, given, self._container)
+        Z = encode_rows(self.encoder_ if encoder is None else encoder, given, self._container)
         refuse_other_device(Z, "the encoder's output", reference, X)
         Z = cast_like(working_copy(Z), X)
         if self._spread is None:
@@ -439,7 +450,7 @@ class LatentGeometryAuditor(BaseEstimator):
         refuse_elsewhere(checked, sample_weight=sample_weight)
         weights = as_row_weights(sample_weight, checked.shape[0])
         rows = computing_copy(checked, self.device)
-        kept, weights, _ = self._some_rows(rows, weights, None)
+        kept, weights, _, _ = self._some_rows(rows, weights, None)
         latent = self._encode(kept, checked)
         fit: CurveFit = self._fit
         curve = curve_of_models(
@@ -454,6 +465,17 @@ class LatentGeometryAuditor(BaseEstimator):
         ).curve
         warn_if_unreliable(self.latent_curve_, f"{type(self).__name__}.score")
         return -mean_complexity(curve)[0]
+
+
+def _row_scores(fit: CurveFit, levels: Sequence[int], place: Any) -> Array:
+    """What each given row brings to minus the mean of t^2 R / n over some levels."""
+    curve = select_levels(fit.curve, list(levels))
+    xp = namespace(curve.noise_levels)
+    finite = [k for i, k in enumerate(levels) if math.isfinite(float(curve.complexity_penalty[i]))]
+    brought = xp.take(fit.row_penalties, index_like(finite, curve.noise_levels), axis=1)
+    score = -xp.mean(brought, axis=1) / curve.n_features
+    # rows that were dropped have weight zero: what they bring is not asked for
+    return score if place is None else take_rows(score, place.clip(min=0))
 
 
 def _union_of_grids(grids: Sequence[Array]) -> tuple[Array, list[list[int]]]:
@@ -485,6 +507,7 @@ def _sandwiches(
         "exact_constants": lipschitz.exact,
     }
     rank = linear.rank_data if linear is not None else over_L.n_features
+    evidence = {"exact_constants": lipschitz.kind}
     found = {
         quantity: fisher_sandwich(
             latent,
@@ -494,9 +517,12 @@ def _sandwiches(
             quantity=quantity,
             kind=kind,
             linear=linear is not None,
+            evidence=evidence | ({} if linear is None else {"linear": linear.verified}),
             **constants,
         )
         for quantity, kind in _SANDWICHES
     }
-    found["mutual_information"] = information_sandwich(latent, over_m, over_L, **constants)
+    found["mutual_information"] = information_sandwich(
+        latent, over_m, over_L, evidence=evidence, **constants
+    )
     return found

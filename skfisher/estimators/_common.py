@@ -127,6 +127,7 @@ def fit_curve(
     groups: Any,
     with_rate: bool,
     latent_shape: Any = None,
+    learn: bool = True,
     verbose: bool = False,
 ) -> tuple[CurveFit, Sample, int]:
     """Check the parameters and compute the curve of a sample; also the merged sample and seed."""
@@ -161,6 +162,7 @@ def fit_curve(
             seed=seed,
             with_rate=with_rate,
             latent_shape=shape,
+            learn=learn,
             verbose=bool(verbose),
         )
     return fit, sample, seed
@@ -218,6 +220,8 @@ def follow(result: Any, reference: Array) -> Any:
         return cast_like(result, reference)
     if isinstance(result, Mapping):
         return {name: follow(value, reference) for name, value in result.items()}
+    if type(result) is tuple:
+        return tuple(follow(value, reference) for value in result)
     if is_dataclass(result) and not isinstance(result, type):
         values = {f.name: follow(getattr(result, f.name), reference) for f in fields(result)}
         return replace(result, **values)

@@ -12,11 +12,14 @@ from skfisher._backend.arrays import Array, namespace, to_numpy
 from skfisher._backend.validation import as_sample
 from skfisher.channels import channel_report, per_feature
 from skfisher.encoders import TorchEncoder, is_torch_encoder
+from skfisher.geometry.images import parts_of
 
 __all__ = [
     "Container",
     "channel_scales",
+    "draws_its_latents",
     "encode_rows",
+    "encoder_of_means",
     "fitted_encoder",
     "latent_shape_of",
     "row_function",
@@ -118,6 +121,18 @@ def encode_rows(encoder: Any, X: Array, container: Container) -> Array:
             f"latent per row, in their order."
         )
     return Z
+
+
+def draws_its_latents(encoder: Any) -> bool:
+    """Whether a step samples from its posterior, on request and from a seed."""
+    return any(getattr(step, "posterior", None) == "sample" for step in parts_of(encoder))
+
+
+def encoder_of_means(encoder: Any) -> Any:
+    """The encoder with its posterior's mean in the place of samples; itself where it draws none."""
+    if isinstance(encoder, TorchEncoder) and encoder.posterior == "sample":
+        return TorchEncoder(**(encoder.get_params(deep=False) | {"posterior": "mean"}))
+    return encoder
 
 
 def latent_shape_of(encoder: Any) -> tuple[int, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,15 @@ from skfisher._backend.rows import distinct_rows
 from skfisher._backend.validation import as_sample
 from skfisher.geometry.affine import RETAINED, LinearMap, as_latent, log_squared_scale
 
-__all__ = ["QUANTILES", "BiLipschitz", "Scale", "bi_lipschitz", "scale"]
+__all__ = [
+    "QUANTILES",
+    "BiLipschitz",
+    "Scale",
+    "bi_lipschitz",
+    "pair_distances",
+    "quantiles_of",
+    "scale",
+]
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 """Levels at which the ratios of sampled pairs are kept."""
@@ -26,8 +35,9 @@ class BiLipschitz:
     Attributes
     ----------
     m, L : float
-        In z/x. Exact for affine encoders; otherwise the extreme ratios of the sampled pairs, so the
-        true m is not larger and the true L not smaller. m = 0 for a folded latent, L = inf where
+        In z/x. Exact for affine encoders; otherwise the extremes of the ratios of the sampled pairs
+        and of the singular values on tangents, where these are given, so the true m is not larger
+        and the true L not smaller. m = 0 for a folded latent or a lost direction, L = inf where
         equal rows of X have different latents.
     exact : bool
         Whether m and L are constants for all pairs.
@@ -47,6 +57,11 @@ class BiLipschitz:
         Pairs of different points with one latent (to rounding).
     n_conflicts : int
         Rows of X equal to an earlier row but with another latent: then Z is no function of X.
+    pair_constants : tuple of float
+        Smallest and largest ratio of the sampled pairs alone.
+    tangent_constants : tuple of float
+        Smallest and largest singular value of Df on the data's tangents, which say only that m is
+        not larger than the one and L not smaller than the other; NaN where none were given.
     """
 
     m: float
@@ -64,6 +79,8 @@ class BiLipschitz:
     n_pairs: int
     n_folded: int
     n_conflicts: int
+    pair_constants: tuple[float, float] = (math.nan, math.nan)
+    tangent_constants: tuple[float, float] = (math.nan, math.nan)
 
     def __repr__(self) -> str:
         return f"BiLipschitz(m={self.m:.6g}, L={self.L:.6g}, kind={self.kind!r})"
@@ -96,6 +113,8 @@ def bi_lipschitz(
     Z: Any,
     *,
     linear: LinearMap | None = None,
+    singular_values: Array | None = None,
+    intrinsic_dimension: int | None = None,
     n_pairs: int = 20_000,
     n_neighbors: int = 5,
     random_state: Any = 0,
@@ -107,6 +126,12 @@ def bi_lipschitz(
     X, Z : arrays of shape (N, D), (N, d)
     linear : LinearMap, optional
         From `affine_part`; then m and L are its extreme singular values.
+    singular_values : array of shape (A, q), optional
+        Of Df on the data's tangent spaces at some rows, zeros for lost directions. They tighten an
+        inner estimate and are no constants themselves: chords may stretch more.
+    intrinsic_dimension : int, optional
+        k, the dimension of these tangent spaces; where it exceeds the q values that a latent of
+        few dimensions has, the directions between are lost. Default q.
     n_pairs : int
         At most so many pairs of each kind; all pairs of X where they are no more than that.
     n_neighbors : int
@@ -122,7 +147,8 @@ def bi_lipschitz(
     Raises
     ------
     ValueError
-        Z without one row per row of X; fewer than two different rows of X.
+        Z without one row per row of X; fewer than two different rows of X; `singular_values` that
+        are not a finite, non-negative matrix.
 
     Notes
     -----
@@ -160,7 +186,7 @@ def bi_lipschitz(
     far = far_pairs(seed, len(rows), n_pairs)
     union, members = union_of_pairs([rows[part] for part in (near_x, near_z, far)])
     pairs = index_like(union, X)
-    dx, dz = _pair_distances(X, pairs), _pair_distances(Z, pairs)
+    dx, dz = pair_distances(X, pairs), pair_distances(Z, pairs)
     apart = xp.nonzero(dx > rounding_x)[0]
     if apart.shape[0] == 0:
         raise ValueError(f"X has {len(rows)} distinct rows, equal to rounding: centre X first.")
@@ -173,8 +199,15 @@ def bi_lipschitz(
     largest_pair = (int(union[at_L, 0]), int(union[at_L, 1]))
     near, latent_near, distant = (xp.take(ratio, index_like(part, X), axis=0) for part in members)
     measured = xp.nonzero(xp.isfinite(near))[0]
-    m, L = float(ratio[at_m]), float(ratio[at_L])
+    m, L = by_pairs = float(ratio[at_m]), float(ratio[at_L])
     exact, kind = False, "inner estimate from pairs: not refuted"
+    by_tangents = (math.nan, math.nan)
+    if singular_values is not None:
+        by_tangents = _tangent_extremes(singular_values)
+        if intrinsic_dimension is not None and intrinsic_dimension > singular_values.shape[1]:
+            by_tangents = 0.0, by_tangents[1]
+        m, L = min(m, by_tangents[0]), max(L, by_tangents[1])
+        kind = "inner estimate from pairs and tangents: not refuted"
     if n_conflicts:
         row = int(xp.argmax(xp.astype(moved, xp.int64)))
         largest_pair = (int(first_equal[row]), row)
@@ -184,15 +217,17 @@ def bi_lipschitz(
         kind = "exact on the affine hull" if exact else "exact on the hull of the sample only"
     elif n_folded:
         kind = "folded: different points have one latent"
+    elif m == 0.0:
+        kind = "a direction of the data's tangent space is lost: m = 0"
     return BiLipschitz(
         m=m,
         L=L,
         exact=exact,
         kind=kind,
         quantile_levels=like(QUANTILES, X),
-        near_quantiles=_quantiles(near),
-        latent_near_quantiles=_quantiles(latent_near),
-        far_quantiles=_quantiles(distant),
+        near_quantiles=quantiles_of(near),
+        latent_near_quantiles=quantiles_of(latent_near),
+        far_quantiles=quantiles_of(distant),
         near_pairs=xp.take(pairs, xp.take(index_like(members[0], X), measured, axis=0), axis=0),
         near_ratios=xp.take(near, measured, axis=0),
         smallest_pair=smallest_pair,
@@ -200,38 +235,53 @@ def bi_lipschitz(
         n_pairs=int(apart.shape[0]),
         n_folded=n_folded,
         n_conflicts=n_conflicts,
+        pair_constants=by_pairs,
+        tangent_constants=by_tangents,
     )
 
 
-def scale(lipschitz: BiLipschitz | None = None, *, linear: LinearMap | None = None) -> Scale:
+def scale(
+    lipschitz: BiLipschitz | None = None,
+    *,
+    linear: LinearMap | None = None,
+    singular_values: Array | None = None,
+) -> Scale:
     """Find the global scale c of an encoder: log c^2 = E tr log G / rank over retained values.
 
     Parameters
     ----------
     lipschitz : BiLipschitz, optional
-        Its near pairs give the estimate where the encoder is not affine.
+        Its near pairs give the estimate where nothing better is given.
     linear : LinearMap, optional
         Gives c exactly, as the geometric mean of the retained singular values.
+    singular_values : array of shape (A, q), optional
+        Of Df on the data's tangent spaces at rows drawn without regard to the encoder. Used where
+        the encoder is not affine.
 
     Returns
     -------
     Scale
-        From pairs: the mean log squared ratio of near pairs above 1e-6 of the largest, with a
-        standard error in which pairs that share a point are dependent. Biased upward where G is
+        From singular values: the mean over anchors of the mean of log sigma^2 over those above
+        1e-6 of the largest of all anchors, without bias where they are exact, with its standard
+        error. From pairs: the mean log squared ratio of near pairs above 1e-6 of the largest, with
+        a standard error in which pairs that share a point are dependent; biased upward where G is
         anisotropic, as log u^T G u exceeds tr log G / k in the mean over directions u, and by
         curvature over the neighbours' distance.
 
     Raises
     ------
     ValueError
-        Neither argument.
+        No argument; `singular_values` that are not a finite, non-negative matrix.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from skfisher.geometry import affine_part
     >>> X = np.random.default_rng(0).normal(size=(60, 3))
     >>> round(scale(linear=affine_part(lambda x: x * np.asarray([1.0, 2.0, 4.0]), X).map).c, 9)
     2.0
+    >>> round(scale(singular_values=np.asarray([[4.0, 1.0], [2.0, 0.5]])).log_squared, 9)
+    0.693147181
     """
     if linear is not None:
         log_squared = log_squared_scale(linear)
@@ -239,8 +289,12 @@ def scale(lipschitz: BiLipschitz | None = None, *, linear: LinearMap | None = No
         if not linear.exact:
             kind += ", on the hull of the sample"
         return Scale(math.exp(log_squared / 2), log_squared, 0.0, linear.exact, kind)
+    if singular_values is not None:
+        return _scale_on_tangents(singular_values)
     if lipschitz is None:
-        raise ValueError("lipschitz and linear are both None: pass one of them.")
+        raise ValueError(
+            "lipschitz and linear are both None: pass one of them, or singular_values."
+        )
     ratio = lipschitz.near_ratios
     xp = namespace(ratio)
     kind = "estimate from near pairs"
@@ -252,12 +306,47 @@ def scale(lipschitz: BiLipschitz | None = None, *, linear: LinearMap | None = No
     return Scale(math.exp(log_squared / 2), log_squared, stderr, False, kind)
 
 
+def _scale_on_tangents(singular_values: Array) -> Scale:
+    """Mean over anchors, of those that keep any direction, of tr log G / rank."""
+    _tangent_extremes(singular_values)
+    xp = namespace(singular_values)
+    largest = float(xp.max(singular_values))
+    n_anchors = singular_values.shape[0]
+    kind = f"singular values on the tangent spaces of {n_anchors} rows"
+    if largest <= 0:
+        return Scale(math.nan, math.nan, math.nan, False, f"{kind}: every direction is lost")
+    kept = singular_values > RETAINED * largest
+    log_squared = 2.0 * xp.log(xp.where(kept, singular_values, xp.ones_like(singular_values)))
+    count = xp.sum(xp.astype(kept, singular_values.dtype), axis=1)
+    own = (xp.sum(log_squared, axis=1) / xp.where(count > 0, count, 1.0))[count > 0]
+    mean, n_own = float(xp.mean(own)), int(own.shape[0])
+    stderr = math.nan
+    if n_own > 1:
+        stderr = math.sqrt(float(xp.sum((own - mean) ** 2)) / (n_own - 1) / n_own)
+    return Scale(math.exp(mean / 2), mean, stderr, False, kind)
+
+
+def _tangent_extremes(singular_values: Array) -> tuple[float, float]:
+    """Smallest and largest singular value of all anchors; 0 for those below 1e-6 of the largest."""
+    xp = namespace(singular_values)
+    shape = tuple(singular_values.shape)
+    sound = len(shape) == 2 and 0 not in shape
+    if not sound or not bool(xp.all(xp.isfinite(singular_values) & (singular_values >= 0))):
+        raise ValueError(
+            f"singular_values has shape {shape} and must be a matrix of finite values from 0, one "
+            f"row per anchor and one column per tangent direction: leave out the anchors where the "
+            f"derivative could not be taken."
+        )
+    low, high = float(xp.min(singular_values)), float(xp.max(singular_values))
+    return (low if low > RETAINED * high else 0.0), high
+
+
 def _row_norms(rows: Array) -> Array:
     xp = namespace(rows)
     return xp.sqrt(xp.sum(rows**2, axis=1))
 
 
-def _pair_distances(points: Array, pairs: Array) -> Array:
+def pair_distances(points: Array, pairs: Array) -> Array:
     """|p_i - p_j| for each pair of row numbers, in chunks."""
     xp = namespace(points)
     parts = [
@@ -269,15 +358,16 @@ def _pair_distances(points: Array, pairs: Array) -> Array:
     return xp.concat(parts)
 
 
-def _quantiles(values: Array) -> Array:
+def quantiles_of(values: Array, levels: Sequence[float] = QUANTILES) -> Array:
+    """Quantiles of the finite values, interpolated linearly; NaN where there are none."""
     xp = namespace(values)
     values = values[xp.isfinite(values)]
     if values.shape[0] == 0:
-        return like([math.nan] * len(QUANTILES), values)
+        return like([math.nan] * len(levels), values)
     ordered = xp.sort(values)
     last = ordered.shape[0] - 1
     out = []
-    for level in QUANTILES:
+    for level in levels:
         low = math.floor(level * last)
         share = level * last - low
         at_low, at_high = float(ordered[low]), float(ordered[min(low + 1, last)])

@@ -1,27 +1,16 @@
-"""Inequalities between the curves of data and latent, each with hypotheses, slack and verdict.
-
-A latent at noise t is compared with the data at t / m^2 and t / L^2, where m and L are the
-bi-Lipschitz constants of the encoder. Every quantity is put together from d_eff = n - tJ and the
-MMSE rate, which are free of the dimension n of the space they are measured in: with k the dimension
-of the *data's* affine hull, in both spaces,
-
-    J'(t) = J - (n - k)/t = (k - d_eff)/t,    R'(t) = R - (n - k)/t^2 = (rate - 2 d_eff + k)/t^2,
-
-so nothing cancels against (n - k)/t. Substituting, each side of the tight form is the data's own
-d_eff and rate written at the latent's t, and the wide form is the tight one with its two sides
-exchanged and stretched by L^2 / m^2.
-"""
+"""The sandwiches themselves: which side of the data's curve bounds which of the latent's."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from skfisher._backend.arrays import Array, like, namespace
+from skfisher._backend.arrays import Array, namespace
+from skfisher.bounds.verdicts import Hypothesis, Reading, Sandwich, information, judge, reading
 from skfisher.curves import InformationCurve
 
 __all__ = [
-    "Sandwich",
+    "QUANTITIES",
     "fisher_sandwich",
     "information_sandwich",
     "isometry_identity",
@@ -32,84 +21,12 @@ QUANTITIES = ("fisher_information", "fisher_information_rate", "mmse", "mmse_rat
 _RISING = ("mmse", "mmse_rate")
 """Quantities that rise with the posterior covariance, where J' and R' fall."""
 
-_ROUNDING = 1e-9
-"""Share of both sides' units by which an inequality may fail in floating point."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sandwich:
-    """lower <= value <= upper at every noise level of the latent, and what it rests on.
-
-    Attributes
-    ----------
-    quantity : str
-        "fisher_information" (J' = J - (n - k)/t, 1/z^2), "fisher_information_rate" (R', 1/z^4),
-        "mmse" (z^2), "mmse_rate" (no unit) or "mutual_information" (nats).
-    kind : str
-        "wide", "tight", "isometry" or "information".
-    status : str
-        "proved" where every hypothesis of a theorem is met, otherwise "diagnostic".
-    noise_levels : array of shape (T,)
-        sigma in the latent.
-    lower, value, upper : array of shape (T,)
-        Value of the latent between two values from the data. -inf or inf where nothing is claimed.
-    lower_stderr, value_stderr, upper_stderr : array of shape (T,)
-    slack_lower, slack_upper : array of shape (T,)
-        (value - lower) / |value| and (upper - value) / |value|; negative where violated.
-    verdict : tuple of str
-        Per level: "holds" (beyond error), "violated" (beyond error), "within error", or "unknown"
-        (a curve that is not valid there, or no side that claims anything).
-    holds : bool array of shape (T,)
-        Where the verdict is "holds" or "within error": not refuted.
-    hypotheses : tuple of str
-        Each with ": met" or ": not established".
-    """
-
-    quantity: str
-    kind: str
-    status: str
-    noise_levels: Array
-    lower: Array
-    value: Array
-    upper: Array
-    lower_stderr: Array
-    value_stderr: Array
-    upper_stderr: Array
-    slack_lower: Array
-    slack_upper: Array
-    verdict: tuple[str, ...]
-    holds: Array
-    hypotheses: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        counts = {word: self.verdict.count(word) for word in dict.fromkeys(self.verdict)}
-        tally = ", ".join(f"{word} {count}" for word, count in counts.items())
-        return f"Sandwich({self.quantity}, {self.kind}, {self.status}: {tally})"
-
-
-@dataclass(frozen=True, eq=False)
-class _Reading:
-    """One quantity of one curve: value, standard error, ends that its bracket allows, validity.
-
-    `unit` is the size of the terms that the value is the difference of, and so of its rounding.
-    """
-
-    value: Array
-    stderr: Array
-    low: Array
-    high: Array
-    unit: Array
-    valid: Array
-
-    def times(self, factor: float) -> _Reading:
-        return _Reading(
-            factor * self.value,
-            factor * self.stderr,
-            factor * self.low,
-            factor * self.high,
-            factor * self.unit,
-            self.valid,
-        )
+_STATEMENTS = {
+    "exact_constants": "m and L hold for all pairs of the support",
+    "linear": "the encoder is affine on the data",
+    "gaussian": "the data is Gaussian",
+    "rigid": "the encoder scales the distance of all pairs by c",
+}
 
 
 def sandwich_levels(noise_levels: Array, m: float, L: float) -> tuple[Array | None, Array]:
@@ -157,6 +74,7 @@ def fisher_sandwich(
     linear: bool = False,
     gaussian: bool = False,
     exact_constants: bool = False,
+    evidence: Mapping[str, str] | None = None,
     n_stderr: float = 3.0,
 ) -> Sandwich:
     """Bounds on a latent's Fisher information, its rate, its MMSE or its MMSE rate from the data.
@@ -180,6 +98,8 @@ def fisher_sandwich(
     linear, gaussian, exact_constants : bool
         Which hypotheses are met: the encoder is affine on the data; X is Gaussian; m and L hold
         for all pairs of the support. They decide the status only.
+    evidence : mapping of str to str, optional
+        For any of these three names, how it was found; otherwise it stands on the caller's word.
     n_stderr : float
         Standard errors of the difference that count as beyond error. The errors of the two curves
         are added as if independent; common samples make that conservative. Where a curve brackets
@@ -189,12 +109,13 @@ def fisher_sandwich(
     -------
     Sandwich
         Its status is "diagnostic" for every non-linear encoder that is not a scaled rigid map:
-        there the pointwise sandwich is no theorem.
+        there the pointwise sandwich is no theorem, and smooth maps of a Gaussian break both forms.
 
     Raises
     ------
     ValueError
-        Constants, rank, quantity or kind out of range; curves at other noise levels than needed.
+        Constants, rank, quantity, kind or evidence out of range; curves at other noise levels than
+        needed.
 
     Notes
     -----
@@ -234,9 +155,9 @@ def fisher_sandwich(
         )
     data_over_m = _check_levels(latent, data_over_m, data_over_L, m, L)
     t = latent.noise_levels**2
-    value = _reading(latent, quantity, rank, t)
-    at_L: _Reading | None = _reading(data_over_L, quantity, rank, t)
-    at_m = None if data_over_m is None else _reading(data_over_m, quantity, rank, t)
+    value = reading(latent, quantity, rank, t)
+    at_L: Reading | None = reading(data_over_L, quantity, rank, t)
+    at_m = None if data_over_m is None else reading(data_over_m, quantity, rank, t)
     lower, upper = (at_m, at_L) if quantity in _RISING else (at_L, at_m)
     if kind == "wide":
         lower, upper = upper, lower
@@ -247,27 +168,33 @@ def fisher_sandwich(
             lower = None if lower is None else lower.times(1 / stretch)
             upper = None if upper is None else upper.times(stretch)
     rigid = exact_constants and math.isclose(m, L, rel_tol=1e-8)
-    hypotheses = [
-        _hypothesis("m and L hold for all pairs of the support", exact_constants),
-        _hypothesis("the encoder is affine on the data", linear),
-    ]
+    asked = ("exact_constants", "linear") + (("gaussian",) if kind == "tight" else ())
+    facts = {"exact_constants": exact_constants, "linear": linear, "gaussian": gaussian}
+    checks = _checks({name: facts[name] for name in asked}, evidence, (*facts,))
     if kind == "wide":
-        hypotheses.append(_hypothesis("the encoder loses no direction (m > 0)", m > 0))
-        theorem = linear and m > 0
-    else:
-        hypotheses.append(_hypothesis("the data is Gaussian", gaussian))
-        theorem = linear and gaussian
+        statement = "the encoder loses no direction (m > 0)"
+        checks.append(Hypothesis(statement, m > 0, f"m = {m:.6g}"))
+    theorem = all(check.met for check in checks)
     if rigid:
-        hypotheses.append(_hypothesis("the encoder is a scaled rigid map (m = L)", True))
-    return _judge(
+        statement = "the encoder is a scaled rigid map (m = L)"
+        checks.append(Hypothesis(statement, True, f"m = {m:.9g} and L = {L:.9g} agree to 1e-8"))
+    if rigid:
+        words = "scaled rigid maps of any data"
+    elif kind == "wide":
+        words = "affine injective encoders of any data"
+    else:
+        words = "affine encoders of Gaussian data"
+    proved = theorem or rigid
+    return judge(
         quantity,
         kind,
-        "proved" if exact_constants and (theorem or rigid) else "diagnostic",
+        "proved" if proved else "diagnostic",
         latent.noise_levels,
         lower,
         value,
         upper,
-        tuple(hypotheses),
+        tuple(checks),
+        f"proved for {words}" if proved else f"a theorem for {words} only",
         n_stderr,
     )
 
@@ -280,6 +207,7 @@ def information_sandwich(
     m: float,
     L: float,
     exact_constants: bool = False,
+    evidence: Mapping[str, str] | None = None,
     n_stderr: float = 3.0,
 ) -> Sandwich:
     """Bounds on a latent's mutual information: I_X(t/m^2) <= I_Z(t) <= I_X(t/L^2).
@@ -295,7 +223,7 @@ def information_sandwich(
     exact_constants : bool
         Whether m and L hold for all pairs of the support, chords included. Singular values on
         tangents and ratios of sampled pairs do not.
-    n_stderr : float
+    evidence, n_stderr
         As in `fisher_sandwich`.
 
     Returns
@@ -325,15 +253,16 @@ def information_sandwich(
     """
     _check_constants(m, L)
     data_over_m = _check_levels(latent, data_over_m, data_over_L, m, L)
-    return _judge(
+    return judge(
         "mutual_information",
         "information",
         "proved" if exact_constants else "diagnostic",
         latent.noise_levels,
-        None if data_over_m is None else _information(data_over_m),
-        _information(latent),
-        _information(data_over_L),
-        (_hypothesis("m and L hold for all pairs of the support", exact_constants),),
+        None if data_over_m is None else information(data_over_m),
+        information(latent),
+        information(data_over_L),
+        tuple(_checks({"exact_constants": exact_constants}, evidence)),
+        "proved for every encoder of any data with constants for all pairs",
         n_stderr,
     )
 
@@ -345,6 +274,7 @@ def isometry_identity(
     c: float,
     quantity: str = "mmse_rate",
     rigid: bool = False,
+    evidence: Mapping[str, str] | None = None,
     n_stderr: float = 3.0,
 ) -> Sandwich:
     """Compare a latent at c^2 t with what an isometry up to the scale c makes of the data at t.
@@ -362,8 +292,8 @@ def isometry_identity(
     rigid : bool
         Whether |f(x) - f(x')| = c |x - x'| is established for all pairs of the support. A local
         isometry is not enough.
-    n_stderr : float
-        As in `fisher_sandwich`.
+    evidence, n_stderr
+        As in `fisher_sandwich`, with the name "rigid".
 
     Returns
     -------
@@ -396,128 +326,33 @@ def isometry_identity(
     _check_choice("quantity", quantity, QUANTITIES)
     _check_same("data", data, latent.noise_levels / c, f"sigma / c with c = {c:g}")
     t, d = latent.noise_levels**2, latent.n_features
-    expected = _reading(data, quantity, d, t)
-    return _judge(
+    expected = reading(data, quantity, d, t)
+    return judge(
         quantity,
         "isometry",
         "proved" if rigid else "diagnostic",
         latent.noise_levels,
         expected,
-        _reading(latent, quantity, d, t),
+        reading(latent, quantity, d, t),
         expected,
-        (_hypothesis("the encoder scales the distance of all pairs by c", rigid),),
+        tuple(_checks({"rigid": rigid}, evidence)),
+        "proved for scaled rigid maps of any data",
         n_stderr,
     )
 
 
-def _reading(curve: InformationCurve, quantity: str, k: int, t: Array) -> _Reading:
-    """One quantity from the curve's d_eff and rate, written at the latent's noise t.
-
-    With t_c the curve's own noise, L^-2 J'(t_c) at t_c = t/L^2 is (k - d_eff)/t, m^2 mmse(t/m^2)
-    is t d_eff, and R' likewise: the constants are gone.
-    """
-    own_t = curve.noise_levels**2
-    d_eff, rate, valid = curve.effective_dimension, curve.mmse_rate, curve.valid
-    if quantity == "mmse_rate":
-        return _Reading(rate, curve.mmse_rate_stderr, rate, rate, rate, valid)
-    if quantity == "fisher_information_rate":
-        value = (rate - 2 * d_eff + k) / t**2
-        stderr = (own_t / t) ** 2 * curve.fisher_information_rate_stderr
-        return _Reading(value, stderr, value, value, k / t**2, valid)
-    J, ends = curve.fisher_information, curve.fisher_information_bounds
-    down, up = _shift(J, ends[:, 0], -1), _shift(J, ends[:, 1], 1)
-    if quantity == "fisher_information":
-        value, factor, unit = (k - d_eff) / t, own_t / t, k / t
-        stderr = curve.effective_dimension_stderr / t
-    else:
-        value, factor, unit = t * d_eff, own_t * t, t * d_eff
-        stderr = curve.effective_dimension_stderr * t
-        down, up = up, down
-    return _Reading(value, stderr, value - factor * down, value + factor * up, unit, valid)
-
-
-def _information(curve: InformationCurve) -> _Reading:
-    value, ends = curve.mutual_information, curve.mutual_information_bounds
-    low, high = value - _shift(value, ends[:, 0], -1), value + _shift(value, ends[:, 1], 1)
-    return _Reading(value, curve.mutual_information_stderr, low, high, value, curve.valid)
-
-
-def _shift(value: Array, end: Array, sign: int) -> Array:
-    """How far an end of a bracket lies beyond the value; 0 where it lies inside or is NaN."""
-    xp = namespace(value)
-    beyond = sign * (end - value)
-    return xp.where(beyond > 0, beyond, xp.zeros_like(value))
-
-
-def _judge(
-    quantity: str,
-    kind: str,
-    status: str,
-    noise_levels: Array,
-    lower: _Reading | None,
-    value: _Reading,
-    upper: _Reading | None,
-    hypotheses: tuple[str, ...],
-    n_stderr: float,
-) -> Sandwich:
-    sides = [
-        _side(low, high, n_stderr)
-        for low, high in ((lower, value), (value, upper))
-        if low is not None and high is not None
+def _checks(
+    facts: Mapping[str, bool], evidence: Mapping[str, str] | None, known: tuple[str, ...] = ()
+) -> list[Hypothesis]:
+    """The hypotheses with how each was found; `known` may be told of without being asked for."""
+    evidence = evidence or {}
+    for name in evidence:
+        _check_choice("evidence", name, known or (*facts,))
+    word = {True: "on the caller's word", False: "nothing was said of it"}
+    return [
+        Hypothesis(_STATEMENTS[name], bool(met), evidence.get(name, word[bool(met)]))
+        for name, met in facts.items()
     ]
-    words = ("violated", "unknown", "within error", "holds")
-    verdict = tuple(
-        min((side[i] for side in sides), key=words.index, default="unknown")
-        for i in range(noise_levels.shape[0])
-    )
-    xp = namespace(noise_levels)
-    zero, free = xp.zeros_like(value.value), xp.full_like(value.value, math.inf)
-    below, above = -free if lower is None else lower.value, free if upper is None else upper.value
-    size = xp.abs(value.value)
-    size = xp.where(size > 0, size, xp.full_like(size, math.nan))
-    holds = like([float(word in ("holds", "within error")) for word in verdict], value.value) > 0
-    return Sandwich(
-        quantity=quantity,
-        kind=kind,
-        status=status,
-        noise_levels=noise_levels,
-        lower=below,
-        value=value.value,
-        upper=above,
-        lower_stderr=zero if lower is None else lower.stderr,
-        value_stderr=value.stderr,
-        upper_stderr=zero if upper is None else upper.stderr,
-        slack_lower=(value.value - below) / size,
-        slack_upper=(above - value.value) / size,
-        verdict=verdict,
-        holds=holds,
-        hypotheses=hypotheses,
-    )
-
-
-def _side(low: _Reading, high: _Reading, n_stderr: float) -> list[str]:
-    """Verdict on low <= high per level, by the worst and the best that the brackets allow."""
-    xp = namespace(low.value)
-    stderr = xp.sqrt(low.stderr**2 + high.stderr**2)
-    share = max(_ROUNDING, 100 * float(xp.finfo(stderr.dtype).eps))
-    rounding = share * (xp.abs(low.unit) + xp.abs(high.unit))
-    worst = high.low - low.high - n_stderr * stderr + rounding
-    best = high.high - low.low + n_stderr * stderr + rounding
-    words = []
-    for i in range(stderr.shape[0]):
-        if not (bool(low.valid[i]) and bool(high.valid[i])):
-            words.append("unknown")
-        elif float(best[i]) < 0:
-            words.append("violated")
-        elif float(worst[i]) >= 0:
-            words.append("holds")
-        else:
-            words.append("within error" if float(best[i]) >= 0 else "unknown")
-    return words
-
-
-def _hypothesis(statement: str, met: bool) -> str:
-    return f"{statement}: {'met' if met else 'not established'}"
 
 
 def _check_constants(m: float, L: float) -> None:
