@@ -67,11 +67,10 @@ def audit():
     found = LatentGeometryAuditor(TorchEncoder(encoder)).fit(X)
     return {
         "seconds": time.perf_counter() - start,
-        "parts": dict(spent),
-        "value": found.diffusability_,
+        "seconds_in": dict(spent),
+        "score": found.diffusability_,
         "stderr": found.report_.diffusability_stderr,
-        "dominant": getattr(found.diagnosis_.dominant, "name", None),
-        "reasons": dict(found.penalties_.reasons),
+        "weighs_most": getattr(found.diagnosis_.dominant, "name", "nothing"),
     }
 
 
@@ -92,12 +91,12 @@ def rank(paths):
     found = compare_encoders(sets)
     return {
         "seconds": time.perf_counter() - start,
-        "parts": dict(spent),
-        "ranking": [
-            [r.name, r.rank, r.rank_interval, r.diffusability, r.stderr] for r in found.records
-        ],
-        "win_probability": found.win_probability.tolist(),
-        "difference_stderr": found.difference_stderr.tolist(),
+        "seconds_in": dict(spent),
+        "first": found.records[0].name,
+        "scores": [record.diffusability for record in found.records],
+        "stderr": [record.stderr for record in found.records],
+        "win_probability": float(found.win_probability[0, 1]),
+        "difference_stderr": float(found.difference_stderr[0, 1]),
     }
 
 
@@ -119,7 +118,7 @@ def main():
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         results[case] = json.loads(run.stdout.splitlines()[-1])
         print(case, f"{results[case]['seconds']:.1f} s, {results[case]['peak_MB']:.0f} MB")
-    write_json(RESULT, {"environment": environment(), "cases": results})
+    write_json(RESULT, {"environment": environment()} | results)
 
 
 if __name__ == "__main__":
