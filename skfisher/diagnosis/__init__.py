@@ -7,6 +7,14 @@ affine maps of Gaussians, for curvature the first order in the noise.
 """
 
 from skfisher.diagnosis.findings import FINDINGS, REFERENCE_NOISE, SERIOUS, Diagnosis, Finding
-from skfisher.diagnosis.weighing import diagnose
+from skfisher.diagnosis.weighing import diagnose, is_folded
 
-__all__ = ["FINDINGS", "REFERENCE_NOISE", "SERIOUS", "Diagnosis", "Finding", "diagnose"]
+__all__ = [
+    "FINDINGS",
+    "REFERENCE_NOISE",
+    "SERIOUS",
+    "Diagnosis",
+    "Finding",
+    "diagnose",
+    "is_folded",
+]

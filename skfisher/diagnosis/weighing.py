@@ -14,7 +14,7 @@ from skfisher.diagnosis.findings import ADVICE, REFERENCE_NOISE, SERIOUS, Diagno
 from skfisher.geometry import FoldReport, Penalties
 from skfisher.preservation import curvature_gap
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "is_folded"]
 
 _DISTORTION = 4 / 27  # of the gap per mean |log(g / c^2)|, see skfisher.preservation
 _BEYOND = 2.0  # standard errors that a finding must exceed
@@ -105,6 +105,21 @@ def diagnose(
     return Diagnosis(tuple(ordered), tuple(unknown), case.sigma)
 
 
+def is_folded(folds: FoldReport) -> bool:
+    """Whether more pairs lie on different sheets than rounding and noise make.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfisher.geometry import fold_share
+    >>> X = np.random.default_rng(0).normal(size=(300, 2))
+    >>> basis = np.tile(np.eye(2), (300, 1, 1))
+    >>> is_folded(fold_share(X, X, basis, basis))
+    False
+    """
+    return folds.share > _FOLD_NOISE and folds.share > _BEYOND * folds.stderr
+
+
 def _or_zero(error: float) -> float:
     return error if math.isfinite(error) else 0.0
 
@@ -154,7 +169,7 @@ class _Case:
             2 * share,
             samples=[int(i) for i in pairs[:_WORST].reshape(-1)],
             evidence=f"{share:.0%} of neighbours in the latent lie on different sheets",
-            beyond=share > _FOLD_NOISE,
+            beyond=is_folded(self.folds),
         )
 
     def dead(self, name: str) -> Finding | str:

@@ -11,7 +11,7 @@ from skfisher._backend.arrays import Array, index_like, namespace
 from skfisher.account import RateAccount, fisher_rate_account
 from skfisher.channels import ChannelReport, channel_report
 from skfisher.curves import InformationCurve
-from skfisher.diagnosis import Diagnosis, diagnose
+from skfisher.diagnosis import Diagnosis, diagnose, is_folded
 from skfisher.geometry import (
     AffineFit,
     BiLipschitz,
@@ -137,6 +137,9 @@ def encoder_geometry(
                 anchors=frames.anchors,
                 random_state=random_state,
             )
+        if folds is not None and is_folded(folds):
+            kind = "folded: neighbours in the latent lie on different sheets, so that m = 0"
+            lipschitz = replace(lipschitz, m=0.0, exact=False, kind=kind)
         if _is_rigid(linear, found):
             zero = "0 at every noise level: a scaled rigid map of data that fill their hull"
             found = replace(found, reasons={**found.reasons, "along_noise": zero})
