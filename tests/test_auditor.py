@@ -705,3 +705,15 @@ def test_the_report_is_strict_json_without_single_rows():
     assert plain["folds"]["share"] == report.folds.share
     assert "pairs" not in plain["folds"]
     assert "pointwise" not in plain["penalties"]
+
+
+@few_levels
+def test_an_affine_encoder_with_positive_m_is_never_said_to_be_folded():
+    # tangents of curved data turn, which a diagnostic may take for a fold; m is a theorem
+    rng = np.random.default_rng(0)
+    angle, height = rng.uniform(0, 2 * np.pi, 400), rng.uniform(-1, 1, 400)
+    X = np.stack([np.cos(angle), np.sin(angle), height], axis=1)
+    audit = audited(X, lambda r: r @ np.diag([1.0, 0.05, 1.0]))
+    assert audit.penalties_.intrinsic_dimension == 2
+    assert audit.bi_lipschitz_ == (pytest.approx(0.05), pytest.approx(1.0))
+    assert audit.report_.bi_lipschitz.exact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Self
@@ -44,7 +45,7 @@ def _matplotlib() -> Any:
     return matplotlib
 
 
-class Display:
+class Display(ABC):
     """What keeps numbers and draws them later, into given axes, a pyplot figure or a PNG file.
 
     A display has a `title`, says how large its figure is and how it is divided, and draws one panel
@@ -61,17 +62,21 @@ class Display:
     figure_: Any = None
     axes_: Any = None
 
+    @abstractmethod
     def _size(self) -> tuple[float, float]:
-        raise NotImplementedError
+        """Width and height of the figure in inches."""
 
+    @abstractmethod
     def _n_panels(self) -> int:
-        raise NotImplementedError
+        """Number of axes that are drawn into."""
 
+    @abstractmethod
     def _subplots(self, figure: Any) -> Any:
-        raise NotImplementedError
+        """The axes of a figure."""
 
+    @abstractmethod
     def _draw(self, axes: list[Any]) -> None:
-        raise NotImplementedError
+        """Draw one panel into each of the axes."""
 
     def plot(self, axes: Any = None) -> Self:
         """Draw the panels.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skfisher._backend.arrays import Array, index_like, namespace
-from skfisher.account import RateAccount, fisher_rate_account
+from skfisher.account import fisher_rate_account
 from skfisher.channels import ChannelReport, channel_report
 from skfisher.curves import InformationCurve
 from skfisher.diagnosis import Diagnosis, diagnose, is_folded
@@ -35,15 +35,12 @@ from skfisher.preservation import Preservation, preserves_fisher_rate
 __all__ = ["EncoderGeometry", "diagnosis_of", "encoder_geometry", "preservation_of"]
 
 ACCOUNT_ANCHORS = 64
-"""Points at which the account along the noise is made."""
+"""Points at which the account of an affine encoder is made; for others, those of the penalties."""
 
 
 @dataclass(frozen=True, eq=False)
 class EncoderGeometry:
-    """What an encoder does to the rows: constants, scale, penalties, folds, channels.
-
-    `account` is that of the penalties; `fit` says whether the encoder is affine.
-    """
+    """What an encoder does to the rows: constants, scale, penalties, folds, channels."""
 
     fit: AffineFit
     penalties: Penalties
@@ -54,13 +51,6 @@ class EncoderGeometry:
     distances: DistanceProfile | None
     folds: FoldReport | None
     channels: ChannelReport
-    noise_levels: Array
-
-    @property
-    def account(self) -> RateAccount | None:
-        """The account along the noise, where one was made."""
-        found: RateAccount | None = self.penalties.along_noise
-        return found
 
 
 def encoder_geometry(
@@ -98,7 +88,8 @@ def encoder_geometry(
     """
     linear = fit.map
     of_data = estimate_dimension(X, random_state=random_state)
-    of_latent = of_data if encode is None else estimate_dimension(Z, random_state=random_state)
+    same = encode is None and latent_spread is None
+    of_latent = of_data if same else estimate_dimension(Z, random_state=random_state)
     found = penalties(
         X,
         Z,
@@ -137,7 +128,9 @@ def encoder_geometry(
                 anchors=frames.anchors,
                 random_state=random_state,
             )
-        if folds is not None and is_folded(folds):
+        # a constant that is proved to be positive outweighs a diagnostic
+        injective = lipschitz.exact and lipschitz.m > 0
+        if folds is not None and is_folded(folds) and not injective:
             kind = "folded: neighbours in the latent lie on different sheets, so that m = 0"
             lipschitz = replace(lipschitz, m=0.0, exact=False, kind=kind)
         if _is_rigid(linear, found):
@@ -167,7 +160,6 @@ def encoder_geometry(
         distances=distances,
         folds=folds,
         channels=channel_report(Z, latent_shape),
-        noise_levels=noise_levels,
     )
 
 

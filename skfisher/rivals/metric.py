@@ -176,7 +176,7 @@ def spatial_shape(shape: tuple[int, ...] | None, name: str) -> tuple[int, int, i
             f"{name} needs positions, and the latent shape is {shape}: pass Z of shape "
             f"(N, C, H, W) or (N, C, L), or latent_shape beside flat rows."
         )
-    return (*shape, 1) if len(shape) == 2 else shape  # type: ignore[return-value]
+    return shape[0], shape[1], shape[2] if len(shape) == 3 else 1
 
 
 def read_labels(y: Any, latents: Latents) -> Any:

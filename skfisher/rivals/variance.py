@@ -275,7 +275,7 @@ def _too_few_for_factors(rows: Array, n_channels: int) -> str:
 def _kronecker_part(centred: Array, latents: Latents) -> tuple[_Part | None, Any, str]:
     xp = namespace(centred)
     n_rows, d = centred.shape
-    n_channels = latents.shape[0]  # type: ignore[index]
+    n_channels = spatial_shape(latents.shape, "kronecker_viv")[0]
     positions = d // n_channels
     reason = _too_few_for_factors(centred, n_channels)
     if reason:
