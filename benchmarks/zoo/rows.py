@@ -1,0 +1,102 @@
+"""Results of runs: one JSON file each, claimed by one process at a time, collected at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RowStore", "cache_folder", "read_rows"]
+
+
+def cache_folder() -> Path:
+    """Where weights, latents and unfinished work are kept: SKFISHER_ZOO_CACHE or ~/.cache."""
+    named = os.environ.get("SKFISHER_ZOO_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "skfisher-zoo"
+
+
+class RowStore:
+    """Rows under a folder, by kind and key.
+
+    A row is written beside its place and renamed, so that it is whole or absent. `claim` keeps two
+    processes from the same run; the claim of a process that has died is taken over.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, key: str) -> Path:
+        """File of the row `kind/part/part`."""
+        return self.root / f"{key}.json"
+
+    def has(self, key: str) -> bool:
+        """Whether the run is done."""
+        return self.path(key).exists()
+
+    def read(self, key: str) -> dict[str, Any]:
+        """The row."""
+        return json.loads(self.path(key).read_text())
+
+    def write(self, key: str, row: dict[str, Any]) -> None:
+        """Keep a finished run."""
+        path = self.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}.part")
+        beside.write_text(json.dumps(row) + "\n")
+        os.replace(beside, path)
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Yield whether this process may do the run; give the claim back at the end."""
+        lock = self.path(key).with_suffix(".claim")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        mine = not self.has(key) and self._take(lock)
+        try:
+            yield mine
+        finally:
+            if mine:
+                lock.unlink(missing_ok=True)
+
+    def _take(self, lock: Path) -> bool:
+        # linking a whole file into place is atomic, and fails where the name is taken
+        own = lock.with_suffix(f".{os.getpid()}.pid")
+        own.write_text(str(os.getpid()))
+        try:
+            for _ in range(2):
+                try:
+                    os.link(own, lock)
+                    return True
+                except FileExistsError:
+                    if _alive(lock):
+                        return False
+                    lock.unlink(missing_ok=True)
+            return False
+        finally:
+            own.unlink()
+
+    def rows(self, kind: str) -> list[dict[str, Any]]:
+        """All finished runs of a kind, by key."""
+        return [json.loads(p.read_text()) for p in sorted((self.root / kind).rglob("*.json"))]
+
+
+def _alive(lock: Path) -> bool:
+    try:
+        os.kill(int(lock.read_text()), 0)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Committed rows by kind, from `<kind>.json` in a folder; kinds without a file are empty."""
+    kinds = ("encoder", "generator", "candidates", "floor", "profile")
+    found = {}
+    for kind in kinds:
+        path = Path(folder) / f"{kind}.json"
+        found[kind] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return found
