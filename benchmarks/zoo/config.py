@@ -12,6 +12,7 @@ __all__ = [
     "DISTORTED_BASE",
     "ENCODERS",
     "EPSILON_RUNS",
+    "IMAGE_SIZE",
     "N_GENERATED",
     "REDUCED",
     "SPATIAL_RUNS",
@@ -21,6 +22,7 @@ __all__ = [
 ]
 
 DATASETS = ("fashion", "photographs")
+IMAGE_SIZE = 32
 N_GENERATED = 2_500
 DISTORTED_BASE = "vae32-w0.005"
 
@@ -134,9 +136,9 @@ ENCODERS: tuple[EncoderConfig, ...] = tuple(
         ("stretch4", (32,), {"condition": 4.0}),
         ("stretch16", (32,), {"condition": 16.0}),
         ("stretch64", (32,), {"condition": 64.0}),
-        ("warp-weak-slow", (32,), {"amplitude": 0.5, "frequency": 1.0}),
+        ("warp-weak-slow", (32,), {"amplitude": 1.0, "frequency": 1.0}),
         ("warp-strong-slow", (32,), {"amplitude": 2.0, "frequency": 1.0}),
-        ("warp-weak-fast", (32,), {"amplitude": 0.5, "frequency": 4.0}),
+        ("warp-weak-fast", (32,), {"amplitude": 1.0, "frequency": 4.0}),
         ("warp-strong-fast", (32,), {"amplitude": 2.0, "frequency": 4.0}),
         ("dead16", (48,), {"dead": 16}),
         ("drop8", (24,), {"drop": 8}),

@@ -9,13 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RowStore", "cache_folder", "read_rows"]
-
-
-def cache_folder() -> Path:
-    """Where weights, latents and unfinished work are kept: SKFISHER_ZOO_CACHE or ~/.cache."""
-    named = os.environ.get("SKFISHER_ZOO_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "skfisher-zoo"
+__all__ = ["RowStore", "read_rows"]
 
 
 class RowStore:
