@@ -13,7 +13,7 @@ from skfisher._backend.arrays import MEMORY_BUDGET
 from skfisher._backend.linearize import forward_kernels, in_short, is_out_of_memory
 from skfisher._backend.richardson import line_derivatives
 
-__all__ = ["JET_MODES", "TensorJet", "spread_of", "tensor_jet", "tensor_pullback"]
+__all__ = ["JET_MODES", "TensorJet", "plain_kernels", "spread_of", "tensor_jet", "tensor_pullback"]
 
 _PLAIN = "plain kernels"
 JET_MODES = (
@@ -164,7 +164,7 @@ def _take(
     """Value, first and second derivative along each row of v."""
     import torch
 
-    kernels = _plain_kernels() if _PLAIN in mode else nullcontext()
+    kernels = plain_kernels() if _PLAIN in mode else nullcontext()
     once = partial(_first_by_reverse if "reverse" in mode else _first_by_forward, fn)
     nested = mode.startswith("nested")
     grad = torch.enable_grad() if "reverse" in mode else torch.no_grad()
@@ -262,7 +262,7 @@ def _vector_jacobian(fn: Callable[[Any], Any], x: Any, w: Any) -> Any:
 
 
 @contextmanager
-def _plain_kernels() -> Iterator[None]:
+def plain_kernels() -> Iterator[None]:
     """Elementary functions in the place of kernels whose derivative has no forward mode.
 
     In torch 2.13 these are silu, mish, glu and hardsigmoid, beside attention and group_norm.
