@@ -32,6 +32,7 @@ ROWS = [
     "learned",
     "crossfit",
     "conditional",
+    "decoding",
     "geometry",
     "account",
     "bounds",

@@ -71,7 +71,7 @@ def unevenness(density: Any, weights: Any) -> dict[str, Any]:
     part = sorted_share * np.take_along_axis(ratio, order, axis=1)
     lorenz = np.cumsum(part, axis=1) - part / 2
     count = weights.sum(axis=1)
-    log = np.log(ratio)
+    log = np.log(np.where(ratio > 0, ratio, 1.0))  # x log x tends to 0
     return {
         "density_cv": np.sqrt((share * (ratio - 1) ** 2).sum(axis=1)),
         "gini": 1 - 2 * (sorted_share * lorenz).sum(axis=1),

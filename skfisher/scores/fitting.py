@@ -191,11 +191,12 @@ def fit_mixture(
         sample = sample.repeat(systematic_counts(to_numpy(weights), seed), axis=0)
     options: dict[str, Any] = {"init_params": "k-means++"}
     if start is not None:
-        covariances = to_numpy(start.covariances) / scale**2
+        precisions = xp.linalg.inv(like(to_numpy(start.covariances) / scale**2, X))
         options |= {
             "weights_init": to_numpy(start.weights),
             "means_init": to_numpy((start.means - mean) / scale),
-            "precisions_init": to_numpy(xp.linalg.inv(like(covariances, X))),
+            # an inverse is symmetric to rounding only, which scikit-learn does not let pass
+            "precisions_init": to_numpy(precisions + xp.matrix_transpose(precisions)) / 2,
         }
     mixture = GaussianMixture(n_components, max_iter=max_iter, random_state=seed, **options)
     # its many small triangular solves run ten times slower when BLAS threads contend for them
