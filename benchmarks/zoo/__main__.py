@@ -1,0 +1,188 @@
+"""Run the study in resumable pieces, collect its rows, and judge the candidates.
+
+    python -m benchmarks.zoo run                     # everything that is not done yet
+    python -m benchmarks.zoo run --stage encoders --dataset fashion
+    python -m benchmarks.zoo status                  # what is done, what it took, what is left
+    python -m benchmarks.zoo collect                 # rows into benchmarks/results/zoo, summary
+    python -m benchmarks.zoo reduced                 # 8 encoders, one data set, against the rows
+
+Every finished run is a file in the cache folder (SKFISHER_ZOO_CACHE), so a stopped study goes on
+where it was. Data: see `data.load_images`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import _record
+from benchmarks.zoo.config import DATASETS, REDUCED
+from benchmarks.zoo.data import cache_folder
+from benchmarks.zoo.jobs import STAGES, Job, Zoo, stage_jobs
+from benchmarks.zoo.rows import RowStore, read_rows
+
+RESULTS = Path(__file__).parents[1] / "results" / "zoo"
+KINDS = ("encoder", "generator", "candidates", "floor", "profile")
+REDUCED_STAGES = ("floor", "encoders", "small", "candidates")
+IDLE_SECONDS = 5.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and do what it says."""
+    options = _parser().parse_args(arguments)
+    try:
+        return {
+            "run": _run,
+            "work": _work,
+            "status": _status,
+            "collect": _collect,
+            "reduced": _reduced,
+        }[options.command](options)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("run", "work", "status", "collect", "reduced"):
+        command = commands.add_parser(name)
+        command.add_argument("--root", type=Path, default=None, help="folder instead of the cache")
+        command.add_argument("--device", default="cpu")
+        command.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+        if name != "reduced":
+            command.add_argument("--stage", nargs="+", choices=list(STAGES), default=list(STAGES))
+            command.add_argument("--dataset", nargs="+", default=list(DATASETS))
+            command.add_argument("--encoder", nargs="+", default=None)
+    return parser
+
+
+def _jobs(options: argparse.Namespace) -> list[Job]:
+    names = None if options.encoder is None else tuple(options.encoder)
+    return [
+        job
+        for stage in options.stage
+        for dataset in options.dataset
+        for job in stage_jobs(stage, dataset, names)
+    ]
+
+
+def _store(options: argparse.Namespace) -> RowStore:
+    return RowStore(Path(options.root or cache_folder()) / "study" / "rows")
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Start the workers and wait for them."""
+    command = [sys.executable, "-m", "benchmarks.zoo", "work", "--device", options.device]
+    command += ["--stage", *options.stage, "--dataset", *options.dataset]
+    command += ["--root", str(options.root)] if options.root else []
+    command += ["--encoder", *options.encoder] if options.encoder else []
+    # one thread each: more would wait for each other
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    workers = [subprocess.Popen(command, env=environment) for _ in range(options.workers)]
+    try:
+        return max(worker.wait() for worker in workers)
+    finally:
+        for worker in workers:
+            worker.terminate()
+
+
+def _work(options: argparse.Namespace) -> int:
+    """Do one run after the other until none is left."""
+    import torch
+
+    torch.set_num_threads(1)
+    store, jobs, failed = _store(options), _jobs(options), set()
+    zoos = {name: Zoo(name, options.root, options.device) for name in options.dataset}
+    while pending := [j for j in jobs if not store.has(j.key) and j.key not in failed]:
+        worked = False
+        for job in pending:
+            if not all(store.has(key) for key in job.needs):
+                continue
+            with store.claim(job.key) as mine:
+                if not mine:
+                    continue
+                worked = True
+                start = time.monotonic()
+                try:
+                    store.write(job.key, job.run(zoos[job.dataset]))
+                except Exception:
+                    # a failed run is reported, retried by the next command, and stops no other
+                    failed.add(job.key)
+                    print(f"failed: {job.key}\n{traceback.format_exc()}", file=sys.stderr)
+                    continue
+            left = sum(not store.has(j.key) for j in jobs)
+            print(f"{job.key}: {time.monotonic() - start:.0f} s, {left} left", flush=True)
+        if not worked:
+            if not any(all(store.has(k) or k not in failed for k in j.needs) for j in pending):
+                break
+            if _stuck(pending, jobs, store):
+                break
+            time.sleep(IDLE_SECONDS)
+    return 1 if failed else 0
+
+
+def _stuck(pending: Sequence[Job], jobs: Sequence[Job], store: RowStore) -> bool:
+    """Whether every run that is left waits for one that is not among the jobs."""
+    keys = {job.key for job in jobs}
+    waiting = [key for job in pending for key in job.needs if not store.has(key)]
+    stuck = len(waiting) >= len(pending) and not any(key in keys for key in waiting)
+    if stuck:
+        print(f"left undone, for want of {sorted(set(waiting))}", file=sys.stderr)
+    return stuck
+
+
+def _status(options: argparse.Namespace) -> int:
+    store = _store(options)
+    print(f"{'stage':12}{'data set':14}{'done':>6}{'all':>6}{'s each':>8}{'min left':>10}")
+    for stage in options.stage:
+        for dataset in options.dataset:
+            jobs = stage_jobs(stage, dataset)
+            done = [store.read(job.key).get("seconds", 0.0) for job in jobs if store.has(job.key)]
+            each = sum(done) / len(done) if done else float("nan")
+            left = each * (len(jobs) - len(done)) / 60 / max(options.workers, 1)
+            print(f"{stage:12}{dataset:14}{len(done):6}{len(jobs):6}{each:8.0f}{left:10.0f}")
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from benchmarks.zoo.study import summarise
+
+    store = _store(options)
+    for kind in KINDS:
+        rows = store.rows(kind)
+        if rows:
+            content = {"environment": _record.environment(), "rows": rows}
+            _record.write_json(RESULTS / f"{kind}.json", content)
+            print(f"{kind}: {len(rows)} rows")
+    _record.write_json(RESULTS / "summary.json", summarise(read_rows(RESULTS)))
+    return 0
+
+
+def _reduced(options: argparse.Namespace) -> int:
+    """Run eight encoders on one data set afresh, and compare with the committed rows."""
+    from benchmarks.zoo.study import agreement
+
+    options.root = Path(options.root or cache_folder() / "reduced")
+    options.stage, options.dataset = list(REDUCED_STAGES), [DATASETS[0]]
+    options.encoder = list(REDUCED)
+    start = time.monotonic()
+    status = _run(options)
+    store = _store(options)
+    found = {kind: store.rows(kind) for kind in KINDS}
+    _record.write_json(options.root / "reduced.json", found)
+    print(agreement(found, read_rows(RESULTS)))
+    print(f"{(time.monotonic() - start) / 60:.0f} minutes")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,373 @@
+"""What a run of each kind does: train an encoder, a generator, measure candidates, the floor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.zoo.config import (
+    BUDGETS,
+    DISTORTED_BASE,
+    ENCODERS,
+    EPSILON_RUNS,
+    N_GENERATED,
+    SPATIAL_RUNS,
+    EncoderConfig,
+    encoder_named,
+)
+from benchmarks.zoo.data import ImageSet, cache_folder, load_images, to_float, to_uint8
+from benchmarks.zoo.distortions import distorted
+from benchmarks.zoo.families import load, save, train
+from benchmarks.zoo.generators import train_generator
+from benchmarks.zoo.nvae import NVAE, train_nvae
+from benchmarks.zoo.quality import FeatureNetwork, floors, quality_numbers
+from benchmarks.zoo.rows import RowStore
+
+__all__ = ["STAGES", "Job", "Zoo", "stage_jobs"]
+
+SEEDS = (0, 1, 2)
+SPATIAL_SEEDS = (0, 1)
+IMAGES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Latents of an encoder, centred per entry and divided by one scalar.
+
+    Attributes
+    ----------
+    train, reference : float32 arrays of shape (N, d)
+    centre : float32 array of shape (d,)
+    scale : float
+        RMS over all entries, of the encoder's own unit.
+    """
+
+    train: np.ndarray
+    reference: np.ndarray
+    centre: np.ndarray
+    scale: float
+
+
+class Zoo:
+    """One data set with its encoders, on disk.
+
+    Parameters
+    ----------
+    dataset : str
+    root : Path, optional
+        Where weights, latents and rows are kept; None is the cache folder.
+    device : str
+    """
+
+    def __init__(self, dataset: str, root: Path | None = None, device: str = "cpu") -> None:
+        self.dataset = dataset
+        self.root = Path(root or cache_folder()) / "study"
+        self.device = device
+        self.store = RowStore(self.root / "rows")
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """Its pictures."""
+        return load_images(self.dataset)
+
+    @cached_property
+    def network(self) -> FeatureNetwork:
+        """The fixed feature network."""
+        return FeatureNetwork(device=self.device)
+
+    def features(self, part: str) -> np.ndarray:
+        """Features of the real images of a part, kept."""
+        path = self.root / "features" / self.dataset / f"{part}.npy"
+        return _kept(path, lambda: {"": self.network(getattr(self.images, part))})[""]
+
+    def encode(self, autoencoder: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+        """Flat latents of images."""
+        return self._in_batches(lambda x: autoencoder.encode(to_float(x, self.device)), images)
+
+    def decode(self, autoencoder: torch.nn.Module, Z: np.ndarray, shape: Any) -> np.ndarray:
+        """Decoded images, float32, of flat latents in the encoder's own unit."""
+        found = self._in_batches(
+            lambda z: autoencoder.decode(torch.from_numpy(z).to(self.device).reshape(-1, *shape)), Z
+        )
+        return found.reshape(len(Z), *self.images.reference.shape[1:])
+
+    def _in_batches(self, function: Callable[[Any], torch.Tensor], rows: np.ndarray) -> np.ndarray:
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(rows), IMAGES_AT_ONCE):
+                found = function(np.ascontiguousarray(rows[start : start + IMAGES_AT_ONCE]))
+                parts.append(found.flatten(1).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def weights(self, config: EncoderConfig) -> Path:
+        """File of an encoder's weights."""
+        return self.root / "encoders" / self.dataset / config.name / "weights.safetensors"
+
+    def autoencoder(self, config: EncoderConfig) -> torch.nn.Module:
+        """A trained encoder with its decoder."""
+        if config.distorts:
+            base = encoder_named(DISTORTED_BASE)
+            given = self._raw_latents(base)
+            made = distorted(config, self.autoencoder(base), given["train"])
+        else:
+            made = _read_autoencoder(config, self.weights(config), self.images.channels)
+        return made.to(self.device).eval().requires_grad_(False)
+
+    def _raw_latents(self, config: EncoderConfig) -> dict[str, np.ndarray]:
+        def measure() -> dict[str, np.ndarray]:
+            autoencoder = self.autoencoder(config)
+            parts = {"train": self.images.train, "reference": self.images.reference}
+            return {name: self.encode(autoencoder, images) for name, images in parts.items()}
+
+        return _kept(self.weights(config).with_name("latents.npz"), measure)
+
+    def latents(self, config: EncoderConfig) -> Latents:
+        """What is diffused."""
+        raw = self._raw_latents(config)
+        centre = raw["train"].mean(axis=0, dtype=np.float64)
+        scale = float(np.sqrt(np.mean((raw["train"] - centre) ** 2)))
+        parts = (((raw[name] - centre) / scale).astype(np.float32) for name in raw)
+        return Latents(*parts, centre.astype(np.float32), scale)
+
+    def reconstructed_features(self, config: EncoderConfig) -> np.ndarray:
+        """Features of the reference images through encoder and decoder, kept."""
+
+        def measure() -> dict[str, np.ndarray]:
+            Z = self._raw_latents(config)["reference"]
+            return {"": self.network(to_uint8(self._decoded(config, Z)))}
+
+        return _kept(self.weights(config).with_name("reconstructed.npy"), measure)[""]
+
+    def _decoded(self, config: EncoderConfig, Z: np.ndarray) -> np.ndarray:
+        return self.decode(self.autoencoder(config), Z, config.shape)
+
+
+def _read_autoencoder(config: EncoderConfig, path: Path, channels: int) -> torch.nn.Module:
+    if config.family != "nvae":
+        return load(config, path, channels)
+    made = NVAE(config, channels)
+    made.load_state_dict(load_file(path))
+    return made
+
+
+def _kept(path: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays from a file, measured and written if it is not there; "" is the one of a .npy."""
+    if not path.exists():
+        arrays = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+        if path.suffix == ".npy":
+            np.save(beside, arrays[""].astype(np.float32))
+        else:
+            np.savez(beside, **arrays)
+        os.replace(beside, path)
+    found = np.load(path, allow_pickle=False)
+    return {"": found} if path.suffix == ".npy" else {name: found[name] for name in found.files}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes
+    ----------
+    key : str
+        Of its row.
+    needs : tuple of str
+        Rows that must be there first.
+    run : callable
+        Takes the zoo of its data set and gives the row.
+    """
+
+    dataset: str
+    key: str
+    needs: tuple[str, ...]
+    run: Callable[[Zoo], dict[str, Any]]
+
+
+def _encoder_key(dataset: str, name: str) -> str:
+    return f"encoder/{dataset}/{name}"
+
+
+def _encoder_job(dataset: str, config: EncoderConfig) -> Job:
+    def run(zoo: Zoo) -> dict[str, Any]:
+        start, path, facts = time.process_time(), zoo.weights(config), {}
+        if not config.distorts:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            options = {"seed": 0, "device": zoo.device}
+            options["checkpoint"] = path.with_name("checkpoint.safetensors")
+            if config.family == "aligned":
+                options["features"] = zoo.features("train")
+            trainer = train_nvae if config.family == "nvae" else train
+            made, facts = trainer(config, zoo.images, **options)
+            save(made, path)
+        trained = time.process_time() - start
+        errors = {}
+        for part in ("reference", "outside"):
+            images = getattr(zoo.images, part)
+            decoded = zoo._decoded(config, zoo.encode(zoo.autoencoder(config), images))
+            errors[part] = float(np.mean((decoded - to_float(images).numpy()) ** 2))
+        real = to_float(zoo.images.reference).numpy()
+        found = quality_numbers(
+            zoo.reconstructed_features(config), zoo.features("reference"), zoo.features("reference")
+        )
+        return _identity(dataset, config, "encoder") | {
+            "reconstruction": errors["reference"],
+            "reconstruction_outside": errors["outside"],
+            "mean_image_error": float(np.mean((real - real.mean(axis=0)) ** 2)),
+            "reconstruction_frechet": found["frechet_real"],
+            "latent_scale": zoo.latents(config).scale,
+            "facts": facts,
+            "seed": 0,
+            "training_seconds": trained,
+            "seconds": time.process_time() - start,
+        }
+
+    needs = (_encoder_key(dataset, DISTORTED_BASE),) if config.distorts else ()
+    return Job(dataset, _encoder_key(dataset, config.name), needs, run)
+
+
+def _identity(dataset: str, config: EncoderConfig, kind: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "dataset": dataset,
+        "encoder": config.name,
+        "family": config.family,
+        "dimension": config.dimension,
+        "shape": list(config.shape),
+        "distorts": config.distorts,
+    }
+
+
+def _tell(key: str, step: int, total: int, loss: float) -> None:
+    if step * 10 % total < 10 or step == total:
+        print(f"  {key}: step {step} of {total}, loss {loss:.4f}", flush=True)
+
+
+def _generator_job(
+    dataset: str, config: EncoderConfig, kind: str, objective: str, budget: str, seed: int
+) -> Job:
+    key = f"generator/{dataset}/{config.name}/{kind}-{objective}-{budget}-{seed}"
+
+    def run(zoo: Zoo) -> dict[str, Any]:
+        start, latents = time.process_time(), zoo.latents(config)
+        checkpoint = zoo.root / "unfinished" / f"{key}.safetensors"
+        made = train_generator(
+            latents.train,
+            BUDGETS[budget],
+            kind=kind,
+            objective=objective,
+            shape=config.shape,
+            seed=seed,
+            device=zoo.device,
+            progress=None if kind == "mlp" else partial(_tell, key),
+            checkpoint=None if kind == "mlp" else checkpoint,
+        )
+        Z = np.asarray(made.sample(N_GENERATED, seed=seed), dtype=np.float32)
+        Z = Z * latents.scale + latents.centre
+        generated = zoo.network(to_uint8(zoo._decoded(config, Z)))
+        numbers = quality_numbers(
+            generated, zoo.reconstructed_features(config), zoo.features("reference")
+        )
+        return (
+            _identity(dataset, config, "generator")
+            | {"generator": kind, "objective": objective, "budget": budget, "seed": seed}
+            | numbers
+            | {
+                "n_images": N_GENERATED,
+                "facts": made.facts,
+                "seconds": time.process_time() - start,
+            }
+        )
+
+    return Job(dataset, key, (_encoder_key(dataset, config.name),), run)
+
+
+def _candidate_job(dataset: str, config: EncoderConfig) -> Job:
+    def run(zoo: Zoo) -> dict[str, Any]:
+        from benchmarks.zoo.candidates import candidate_numbers
+
+        start, latents = time.process_time(), zoo.latents(config)
+        numbers = candidate_numbers(
+            images=zoo.images.reference,
+            labels=zoo.images.reference_labels,
+            Z=latents.reference,
+            centre=latents.centre,
+            scale=latents.scale,
+            autoencoder=zoo.autoencoder(config),
+            features=zoo.network,
+            reconstructed_features=zoo.reconstructed_features(config),
+            real_features=zoo.features("reference"),
+            latent_shape=config.shape,
+            device=zoo.device,
+        )
+        seconds = {"seconds": time.process_time() - start}
+        return _identity(dataset, config, "candidates") | numbers | seconds
+
+    key = f"candidates/{dataset}/{config.name}"
+    return Job(dataset, key, (_encoder_key(dataset, config.name),), run)
+
+
+def _floor_job(dataset: str) -> Job:
+    def run(zoo: Zoo) -> dict[str, Any]:
+        real = zoo.features("reference")
+        return {"kind": "floor", "dataset": dataset} | floors(real, N_GENERATED)
+
+    return Job(dataset, f"floor/{dataset}", (), run)
+
+
+def _encoders(names: tuple[str, ...] | None) -> Iterator[EncoderConfig]:
+    return (c for c in ENCODERS if names is None or c.name in names)
+
+
+def _flows(dataset: str, names: Any, budget: str) -> list[Job]:
+    return [
+        _generator_job(dataset, config, "mlp", "flow", budget, seed)
+        for seed in SEEDS
+        for config in _encoders(names)
+    ]
+
+
+STAGES: dict[str, Callable[[str, Any], list[Job]]] = {
+    "floor": lambda dataset, names: [_floor_job(dataset)],
+    "encoders": lambda dataset, names: [_encoder_job(dataset, c) for c in _encoders(names)],
+    "candidates": lambda dataset, names: [_candidate_job(dataset, c) for c in _encoders(names)],
+    "small": lambda dataset, names: _flows(dataset, names, "small"),
+    "large": lambda dataset, names: _flows(dataset, names, "large"),
+    "spatial": lambda dataset, names: [
+        _generator_job(dataset, config, kind, "flow", "large", seed)
+        for seed in SPATIAL_SEEDS
+        for config in _encoders(SPATIAL_RUNS)
+        for kind in ("dit", "unet")
+        if names is None or config.name in names
+    ],
+    "epsilon": lambda dataset, names: [
+        _generator_job(dataset, config, "mlp", "epsilon", "small", seed)
+        for seed in SEEDS
+        for config in _encoders(EPSILON_RUNS)
+        if names is None or config.name in names
+    ],
+}
+"""Runs of each stage, in the order in which they are best done."""
+
+
+def stage_jobs(stage: str, dataset: str, names: tuple[str, ...] | None = None) -> list[Job]:
+    """Runs of one stage on one data set.
+
+    Raises
+    ------
+    ValueError
+        If there is no such stage.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage is {stage!r}: it is one of {', '.join(STAGES)}.")
+    return STAGES[stage](dataset, names)
