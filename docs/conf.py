@@ -9,7 +9,8 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import render  # noqa: E402  (beside this file, found by the line above)
+import evidence  # noqa: E402  (beside this file, found by the line above)
+import render  # noqa: E402
 
 import skfisher  # noqa: E402
 
@@ -53,7 +54,16 @@ html_css_files = ["skfisher.css"]
 # pages without pages below them need no navigation at the side
 html_sidebars = {
     page: []
-    for page in ("index", "choose", "concepts", "backends", "theory", "architecture", "benchmarks")
+    for page in (
+        "index",
+        "choose",
+        "concepts",
+        "backends",
+        "theory",
+        "architecture",
+        "benchmarks",
+        "evidence",
+    )
 }
 html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
@@ -85,5 +95,6 @@ def _escape_outside_literals(line):
 
 def setup(app):
     app.connect("builder-inited", lambda app: render.write_all(HERE / "generated"))
+    app.connect("builder-inited", lambda app: evidence.write_all(HERE / "generated"))
     # after numpydoc, which has the default priority
     app.connect("autodoc-process-docstring", keep_plain_text, priority=900)
