@@ -14,7 +14,9 @@ __all__ = [
     "EPSILON_RUNS",
     "IMAGE_SIZE",
     "N_GENERATED",
+    "PROFILED",
     "REDUCED",
+    "SPATIAL_BUDGETS",
     "SPATIAL_RUNS",
     "Budget",
     "EncoderConfig",
@@ -183,8 +185,12 @@ class Budget:
 
 
 BUDGETS = {
-    "small": Budget("small", width=128, blocks=2, steps=2_000, batch=256, learning_rate=2e-3),
-    "large": Budget("large", width=256, blocks=3, steps=5_000, batch=256, learning_rate=1e-3),
+    "small": Budget("small", width=128, blocks=2, steps=2_000, batch=256, learning_rate=3e-3),
+    "large": Budget("large", width=256, blocks=3, steps=3_500, batch=256, learning_rate=2e-3),
+}
+SPATIAL_BUDGETS = {
+    "dit": Budget("large", width=96, blocks=3, steps=2_500, batch=128, learning_rate=2e-3),
+    "unet": Budget("large", width=32, blocks=1, steps=2_000, batch=64, learning_rate=4e-3),
 }
 
 SPATIAL_RUNS = (
@@ -213,3 +219,4 @@ EPSILON_RUNS = (
     "stretch16",
     "warp-strong-fast",
 )
+PROFILED = ("gpe32", "vae32-w0.005", "vae32-w0.02", "nvae-6x4x4")

@@ -20,6 +20,8 @@ from benchmarks.zoo.config import (
     ENCODERS,
     EPSILON_RUNS,
     N_GENERATED,
+    PROFILED,
+    SPATIAL_BUDGETS,
     SPATIAL_RUNS,
     EncoderConfig,
     encoder_named,
@@ -116,13 +118,15 @@ class Zoo:
         """A trained encoder with its decoder."""
         if config.distorts:
             base = encoder_named(DISTORTED_BASE)
-            given = self._raw_latents(base)
+            given = self.raw_latents(base)
             made = distorted(config, self.autoencoder(base), given["train"])
         else:
             made = _read_autoencoder(config, self.weights(config), self.images.channels)
         return made.to(self.device).eval().requires_grad_(False)
 
-    def _raw_latents(self, config: EncoderConfig) -> dict[str, np.ndarray]:
+    def raw_latents(self, config: EncoderConfig) -> dict[str, np.ndarray]:
+        """Flat latents by part in the encoder's own unit, kept."""
+
         def measure() -> dict[str, np.ndarray]:
             autoencoder = self.autoencoder(config)
             parts = {"train": self.images.train, "reference": self.images.reference}
@@ -132,7 +136,7 @@ class Zoo:
 
     def latents(self, config: EncoderConfig) -> Latents:
         """What is diffused."""
-        raw = self._raw_latents(config)
+        raw = self.raw_latents(config)
         centre = raw["train"].mean(axis=0, dtype=np.float64)
         scale = float(np.sqrt(np.mean((raw["train"] - centre) ** 2)))
         parts = (((raw[name] - centre) / scale).astype(np.float32) for name in raw)
@@ -142,12 +146,13 @@ class Zoo:
         """Features of the reference images through encoder and decoder, kept."""
 
         def measure() -> dict[str, np.ndarray]:
-            Z = self._raw_latents(config)["reference"]
-            return {"": self.network(to_uint8(self._decoded(config, Z)))}
+            Z = self.raw_latents(config)["reference"]
+            return {"": self.network(to_uint8(self.decoded(config, Z)))}
 
         return _kept(self.weights(config).with_name("reconstructed.npy"), measure)[""]
 
-    def _decoded(self, config: EncoderConfig, Z: np.ndarray) -> np.ndarray:
+    def decoded(self, config: EncoderConfig, Z: np.ndarray) -> np.ndarray:
+        """Images, float32, of flat latents in the encoder's own unit."""
         return self.decode(self.autoencoder(config), Z, config.shape)
 
 
@@ -214,7 +219,7 @@ def _encoder_job(dataset: str, config: EncoderConfig) -> Job:
         errors = {}
         for part in ("reference", "outside"):
             images = getattr(zoo.images, part)
-            decoded = zoo._decoded(config, zoo.encode(zoo.autoencoder(config), images))
+            decoded = zoo.decoded(config, zoo.encode(zoo.autoencoder(config), images))
             errors[part] = float(np.mean((decoded - to_float(images).numpy()) ** 2))
         real = to_float(zoo.images.reference).numpy()
         found = quality_numbers(
@@ -263,7 +268,7 @@ def _generator_job(
         checkpoint = zoo.root / "unfinished" / f"{key}.safetensors"
         made = train_generator(
             latents.train,
-            BUDGETS[budget],
+            SPATIAL_BUDGETS.get(kind, BUDGETS[budget]),
             kind=kind,
             objective=objective,
             shape=config.shape,
@@ -274,7 +279,7 @@ def _generator_job(
         )
         Z = np.asarray(made.sample(N_GENERATED, seed=seed), dtype=np.float32)
         Z = Z * latents.scale + latents.centre
-        generated = zoo.network(to_uint8(zoo._decoded(config, Z)))
+        generated = zoo.network(to_uint8(zoo.decoded(config, Z)))
         numbers = quality_numbers(
             generated, zoo.reconstructed_features(config), zoo.features("reference")
         )
@@ -325,6 +330,37 @@ def _floor_job(dataset: str) -> Job:
     return Job(dataset, f"floor/{dataset}", (), run)
 
 
+def _profile_job(dataset: str) -> Job:
+    configs = [encoder_named(name) for name in PROFILED]
+
+    def run(zoo: Zoo) -> dict[str, Any]:
+        from benchmarks.zoo.profiles import agrees_with_paper, profiles
+
+        start = time.process_time()
+        latents = {config.name: zoo.latents(config) for config in configs}
+        decoded = {
+            config.name: zoo.decoded(config, zoo.raw_latents(config)["reference"])
+            for config in configs
+        }
+        rows = profiles(
+            to_float(zoo.images.reference).numpy(),
+            {name: found.reference for name, found in latents.items()},
+            reconstructions=decoded,
+            dataset=dataset,
+        )
+        return {
+            "kind": "profile",
+            "dataset": dataset,
+            "profiles": rows,
+            "verdict": agrees_with_paper(rows),
+            "seconds": time.process_time() - start,
+        }
+
+    return Job(
+        dataset, f"profile/{dataset}", tuple(_encoder_key(dataset, n) for n in PROFILED), run
+    )
+
+
 def _encoders(names: tuple[str, ...] | None) -> Iterator[EncoderConfig]:
     return (c for c in ENCODERS if names is None or c.name in names)
 
@@ -350,6 +386,7 @@ STAGES: dict[str, Callable[[str, Any], list[Job]]] = {
         for kind in ("dit", "unet")
         if names is None or config.name in names
     ],
+    "profiles": lambda dataset, names: [_profile_job(dataset)],
     "epsilon": lambda dataset, names: [
         _generator_job(dataset, config, "mlp", "epsilon", "small", seed)
         for seed in SEEDS
