@@ -376,21 +376,21 @@ def _flows(dataset: str, names: Any, budget: str) -> list[Job]:
 STAGES: dict[str, Callable[[str, Any], list[Job]]] = {
     "floor": lambda dataset, names: [_floor_job(dataset)],
     "encoders": lambda dataset, names: [_encoder_job(dataset, c) for c in _encoders(names)],
-    "candidates": lambda dataset, names: [_candidate_job(dataset, c) for c in _encoders(names)],
     "small": lambda dataset, names: _flows(dataset, names, "small"),
+    "candidates": lambda dataset, names: [_candidate_job(dataset, c) for c in _encoders(names)],
+    "profiles": lambda dataset, names: [_profile_job(dataset)],
     "large": lambda dataset, names: _flows(dataset, names, "large"),
+    "epsilon": lambda dataset, names: [
+        _generator_job(dataset, config, "mlp", "epsilon", "small", seed)
+        for seed in SEEDS
+        for config in _encoders(EPSILON_RUNS)
+        if names is None or config.name in names
+    ],
     "spatial": lambda dataset, names: [
         _generator_job(dataset, config, kind, "flow", "large", seed)
         for seed in SPATIAL_SEEDS
         for config in _encoders(SPATIAL_RUNS)
         for kind in ("dit", "unet")
-        if names is None or config.name in names
-    ],
-    "profiles": lambda dataset, names: [_profile_job(dataset)],
-    "epsilon": lambda dataset, names: [
-        _generator_job(dataset, config, "mlp", "epsilon", "small", seed)
-        for seed in SEEDS
-        for config in _encoders(EPSILON_RUNS)
         if names is None or config.name in names
     ],
 }
