@@ -373,6 +373,16 @@ def _flows(dataset: str, names: Any, budget: str) -> list[Job]:
     ]
 
 
+def _spatial(dataset: str, names: Any, only: str) -> list[Job]:
+    return [
+        _generator_job(dataset, config, kind, "flow", "large", seed)
+        for seed in SPATIAL_SEEDS
+        for config in _encoders(SPATIAL_RUNS)
+        for kind in ("dit", "unet")
+        if dataset == only and (names is None or config.name in names)
+    ]
+
+
 STAGES: dict[str, Callable[[str, Any], list[Job]]] = {
     "floor": lambda dataset, names: [_floor_job(dataset)],
     "encoders": lambda dataset, names: [_encoder_job(dataset, c) for c in _encoders(names)],
@@ -384,15 +394,10 @@ STAGES: dict[str, Callable[[str, Any], list[Job]]] = {
         _generator_job(dataset, config, "mlp", "epsilon", "small", seed)
         for seed in SEEDS
         for config in _encoders(EPSILON_RUNS)
-        if names is None or config.name in names
+        if dataset == "fashion" and (names is None or config.name in names)
     ],
-    "spatial": lambda dataset, names: [
-        _generator_job(dataset, config, kind, "flow", "large", seed)
-        for seed in SPATIAL_SEEDS
-        for config in _encoders(SPATIAL_RUNS)
-        for kind in ("dit", "unet")
-        if names is None or config.name in names
-    ],
+    "spatial": lambda dataset, names: _spatial(dataset, names, "photographs"),
+    "spatial-fashion": lambda dataset, names: _spatial(dataset, names, "fashion"),
 }
 """Runs of each stage, in the order in which they are best done."""
 
