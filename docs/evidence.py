@@ -13,13 +13,24 @@ from render import escape, table, words
 from benchmarks.zoo.choice import halves
 from benchmarks.zoo.declared import LEVELS
 from benchmarks.zoo.figures import FIGURES, LEVEL_WORDS, best_level, png
+from benchmarks.zoo.profiles import draw_profiles
 from benchmarks.zoo.rows import read_rows
 from benchmarks.zoo.study import as_records, choice_name, left_out_name, table_of
 from benchmarks.zoo.table import fingerprint, missing_runs
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "zoo"
-PIECES = ("notice", "answer", "choices", "numbers", "settings", "failures", "reliability", "rows")
+PIECES = (
+    "notice",
+    "answer",
+    "choices",
+    "numbers",
+    "settings",
+    "failures",
+    "reliability",
+    "profiles",
+    "rows",
+)
 BEST = 12
 CAPTIONS = {
     "quality": "Frechet distance of generated to reconstructed images, mean over seeds with two "
@@ -44,6 +55,8 @@ def write_all(folder, results=RESULTS):
     summary = read_summary(results)
     known = summary is not None and bool(rows["generator"])
     pieces = {"notice": notice(rows, summary)}
+    if rows["profile"]:
+        pieces["profiles"] = profiles(folder, rows["profile"])
     if known:
         found = table_of(rows, summary)
         drawn = {
@@ -383,6 +396,34 @@ def direction(number):
 
 def table_of_literals(rows):
     return table(NUMBER_HEAD, rows)
+
+
+def profiles(folder, rows):
+    """Curves of the data and of some encoders, and what the paper says of them."""
+    parts = []
+    for row in rows:
+        name = f"profiles-{row['dataset']}"
+        put(folder / f"evidence-{name}.png", png(draw_profiles(row["profiles"])))
+        caption = f"Directions left along the noise, {row['dataset']}; an isometry lies on the data"
+        verdict = row["verdict"]
+        lines = [
+            [
+                escape(s["statement"]),
+                s["answer"],
+                f"{plain(s['difference'])} \N{PLUS-MINUS SIGN} {plain(s['stderr'])}",
+            ]
+            for s in (*verdict["statements"], *verdict["at_best_scale"])
+        ]
+        parts += [
+            f".. figure:: /generated/evidence-{name}.png\n   :alt: {caption}\n\n   {caption}.\n\n",
+            f"On {row['dataset']}, at {len(verdict['levels'])} levels that are valid in all spaces: "
+            f"**{verdict['answer']}**"
+            + (f" ({verdict['why']})" if "why" in verdict else "")
+            + ".\n\n",
+        ]
+        if lines:
+            parts.append(table(["statement", "answer", "difference of the mean gaps"], lines))
+    return "".join(parts)
 
 
 def folded(title, text):
