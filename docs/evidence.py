@@ -415,7 +415,8 @@ def profiles(folder, rows):
             for s in (*verdict["statements"], *verdict["at_best_scale"])
         ]
         parts += [
-            f".. figure:: /generated/evidence-{name}.png\n   :alt: {caption}\n\n   {caption}.\n\n",
+            f".. figure:: /generated/evidence-{name}.png\n   :alt: {caption}\n\n",
+            f"   {caption}.\n\n",
             f"On {row['dataset']}, at {len(verdict['levels'])} levels that are valid in all spaces: "
             f"**{verdict['answer']}**"
             + (f" ({verdict['why']})" if "why" in verdict else "")
