@@ -417,8 +417,8 @@ def profiles(folder, rows):
         parts += [
             f".. figure:: /generated/evidence-{name}.png\n   :alt: {caption}\n\n",
             f"   {caption}.\n\n",
-            f"On {row['dataset']}, at {len(verdict['levels'])} levels that are valid in all spaces: "
-            f"**{verdict['answer']}**"
+            f"On {row['dataset']}, at {len(verdict['levels'])} levels that are valid in all "
+            f"spaces: **{verdict['answer']}**"
             + (f" ({verdict['why']})" if "why" in verdict else "")
             + ".\n\n",
         ]
