@@ -108,14 +108,15 @@ def test_changed_files_are_read_again(tmp_path):
 def test_what_was_cut_off_while_writing_is_not_taken_for_images(tmp_path, monkeypatch):
     written = write_fashion(tmp_path)
 
-    def full_disk(path, **arrays):
-        path.write_bytes(b"half")
+    def full_disk(file, **arrays):
+        file.write(b"half")
         raise OSError("no space left")
 
     with monkeypatch.context() as patched:
         patched.setattr(data.np, "savez", full_disk)
         with pytest.raises(OSError, match="no space left"):
             load_images("fashion", tmp_path)
+    assert not list(data.cache_folder().iterdir())
     found = load_images("fashion", tmp_path)
     assert len(found.train) + len(found.reference) == len(written["train"])
 

@@ -207,14 +207,15 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     Z = gaussian_latents(200)
     path = tmp_path / "run.safetensors"
     train_generator(Z, TINY, shape=(4,), seed=3, checkpoint=path)
-    for other in ({"seed": 4}, {"objective": "epsilon"}):
-        how = {"seed": 3, "shape": (4,), **other}
-        with pytest.raises(ValueError, match=r"is of another run .* delete it"):
-            train_generator(Z, TINY, checkpoint=path, **how)
-    with pytest.raises(ValueError, match="is of another run"):
-        train_generator(Z[:-1], TINY, shape=(4,), seed=3, checkpoint=path)
-    with pytest.raises(ValueError, match="is of another run"):
-        train_generator(Z, replace(TINY, steps=13), shape=(4,), seed=3, checkpoint=path)
+    for name, other in (
+        ("seed", {"seed": 4}),
+        ("objective", {"objective": "epsilon"}),
+        ("latents", {"Z": Z[:-1]}),
+        ("steps", {"budget": replace(TINY, steps=13)}),
+    ):
+        how = {"Z": Z, "budget": TINY, "seed": 3, "shape": (4,), **other}
+        with pytest.raises(ValueError, match=f"another run, which differs in {name}: delete it"):
+            train_generator(checkpoint=path, **how)
 
 
 def test_a_seed_fixes_the_run_and_leaves_the_global_stream(kind):

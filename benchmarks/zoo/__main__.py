@@ -7,7 +7,8 @@
     python -m benchmarks.zoo reduced                 # 8 encoders, one data set, against the rows
 
 Every finished run is a file in the cache folder (SKFISHER_ZOO_CACHE), so a stopped study goes on
-where it was. Data: see `data.load_images`.
+where it was; the reduced one has a folder `reduced` of its own there, which may be deleted to have
+it run again. Data: see `data.load_images`.
 """
 
 from __future__ import annotations
@@ -96,13 +97,19 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _work(options: argparse.Namespace) -> int:
-    """Do one run after the other until none is left."""
+    """Do one run after the other until none is left that can be done."""
     import torch
 
     torch.set_num_threads(1)
-    store, jobs, failed = _store(options), _jobs(options), set()
+    store, jobs = _store(options), _jobs(options)
+    failed: set[str] = set()
     zoos = {name: Zoo(name, options.root, options.device) for name in options.dataset}
-    while pending := [j for j in jobs if not store.has(j.key) and j.key not in failed]:
+    while True:
+        left = [job for job in jobs if not store.has(job.key)]
+        wanting = _wanting(left, failed, store)
+        pending = [job for job in left if job.key not in failed and job.key not in wanting]
+        if not pending:
+            break
         worked = False
         for job in pending:
             if not all(store.has(key) for key in job.needs):
@@ -119,37 +126,42 @@ def _work(options: argparse.Namespace) -> int:
                     failed.add(job.key)
                     print(f"failed: {job.key}\n{traceback.format_exc()}", file=sys.stderr)
                     continue
-            left = sum(not store.has(j.key) for j in jobs)
-            print(f"{job.key}: {time.monotonic() - start:.0f} s, {left} left", flush=True)
-        if not worked:
-            if not any(all(store.has(k) or k not in failed for k in j.needs) for j in pending):
-                break
-            if _stuck(pending, jobs, store):
-                break
+            n_left = sum(not store.has(j.key) for j in jobs)
+            print(f"{job.key}: {time.monotonic() - start:.0f} s, {n_left} left", flush=True)
+        if not worked:  # other workers have what is left, or what it needs
             time.sleep(IDLE_SECONDS)
-    return 1 if failed else 0
+    for key, needs in sorted(wanting.items()):
+        print(f"left undone: {key}, for want of {needs}", file=sys.stderr)
+    return 1 if failed or wanting else 0
 
 
-def _stuck(pending: Sequence[Job], jobs: Sequence[Job], store: RowStore) -> bool:
-    """Whether every run that is left waits for one that is not among the jobs."""
-    keys = {job.key for job in jobs}
-    waiting = [key for job in pending for key in job.needs if not store.has(key)]
-    stuck = len(waiting) >= len(pending) and not any(key in keys for key in waiting)
-    if stuck:
-        print(f"left undone, for want of {sorted(set(waiting))}", file=sys.stderr)
-    return stuck
+def _wanting(left: Sequence[Job], failed: set[str], store: RowStore) -> dict[str, str]:
+    """Runs that cannot be done here, each with what it needs that failed or is not to be run."""
+    within = {job.key for job in left}
+    wanting: dict[str, str] = {}
+    while True:
+        more = {
+            job.key: key
+            for job in left
+            if job.key not in wanting
+            for key in job.needs
+            if not store.has(key) and (key not in within or key in failed or key in wanting)
+        }
+        if not more:
+            return wanting
+        wanting |= more
 
 
 def _status(options: argparse.Namespace) -> int:
     store = _store(options)
-    print(f"{'stage':12}{'data set':14}{'done':>6}{'all':>6}{'s each':>8}{'min left':>10}")
+    print(f"{'stage':16}{'data set':14}{'done':>6}{'all':>6}{'s each':>8}{'min left':>10}")
     for stage in options.stage:
         for dataset in options.dataset:
             jobs = stage_jobs(stage, dataset)
             done = [store.read(job.key).get("seconds", 0.0) for job in jobs if store.has(job.key)]
             each = sum(done) / len(done) if done else float("nan")
             left = each * (len(jobs) - len(done)) / 60 / max(options.workers, 1)
-            print(f"{stage:12}{dataset:14}{len(done):6}{len(jobs):6}{each:8.0f}{left:10.0f}")
+            print(f"{stage:16}{dataset:14}{len(done):6}{len(jobs):6}{each:8.0f}{left:10.0f}")
     return 0
 
 
@@ -168,7 +180,7 @@ def _collect(options: argparse.Namespace) -> int:
 
 
 def _reduced(options: argparse.Namespace) -> int:
-    """Run eight encoders on one data set afresh, and compare with the committed rows."""
+    """Run eight encoders on one data set apart, and compare with the committed rows."""
     from benchmarks.zoo.study import agreement
 
     options.root = Path(options.root or cache_folder() / "reduced")

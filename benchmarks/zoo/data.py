@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks._record import replacing
 from benchmarks.zoo.config import IMAGE_SIZE
 
 if TYPE_CHECKING:
@@ -281,10 +282,8 @@ def _fingerprint(files: Sequence[Path]) -> str:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.stem}.{os.getpid()}.part.npz")
-    np.savez(beside, **arrays)
-    os.replace(beside, path)
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 _READERS: dict[str, Callable[[Sequence[Path]], dict[str, np.ndarray]]] = {

@@ -24,6 +24,7 @@ c, or by a and f, differ by nothing else.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -140,7 +141,7 @@ def _rotation(n: int, rng: np.random.Generator) -> np.ndarray:
     return Q * np.sign(np.diag(R))
 
 
-class _Map(nn.Module):
+class _Map(nn.Module, ABC):
     """w -> T(w), given the image too, and back; float32, its constants made in float64."""
 
     dimension: int
@@ -148,8 +149,9 @@ class _Map(nn.Module):
     def see(self, w: Tensor) -> None:
         """Take what the map needs from the base's latents, standardised; most need nothing."""
 
+    @abstractmethod
     def inverse(self, z: Tensor) -> Tensor:
-        raise NotImplementedError
+        """T undone."""
 
     def _keep(self, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():

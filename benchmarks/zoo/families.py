@@ -22,8 +22,6 @@ divided out before a generator sees the latents.
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,17 +30,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.zoo.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from benchmarks.zoo.config import EncoderConfig
 from benchmarks.zoo.data import to_float
 from benchmarks.zoo.networks import Autoencoder, Convolutional, Linear, fan_in_init
 from skfisher.losses import geometry_preserving_loss, kl_to_standard_normal
 
-__all__ = ["FAMILIES", "Images", "build", "encode_all", "load", "save", "train"]
+__all__ = ["FAMILIES", "Images", "build", "encode_all", "load", "train"]
 
 FAMILIES = (
     "plain",
@@ -147,13 +145,8 @@ def train(
     return model.eval(), facts
 
 
-def save(autoencoder: Autoencoder, path: Path) -> None:
-    """Write the weights, whole or not at all."""
-    _write(path, autoencoder.state_dict(), {})
-
-
 def load(config: EncoderConfig, path: Path, channels: int) -> Autoencoder:
-    """The autoencoder of `config` with the weights that `save` wrote, in eval mode.
+    """The autoencoder of `config` with the weights of a file, in eval mode.
 
     Raises
     ------
@@ -181,16 +174,6 @@ def encode_all(
         for i in range(0, len(images), batch)
     ]
     return np.concatenate(parts)
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, beside, metadata)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _fit_pca(model: Linear, images: np.ndarray, whiten: bool) -> None:
@@ -394,7 +377,7 @@ class _Run:
 
     def complete(self, progress: Progress | None, checkpoint: Path | None) -> dict[str, Any]:
         """Train to the end from where the checkpoint is, or from the start."""
-        saved = {}
+        saved: Checkpoint | None = None
         if checkpoint is not None and checkpoint.exists():
             saved = self._resume(checkpoint)
         else:
@@ -410,8 +393,9 @@ class _Run:
             schedule = torch.optim.lr_scheduler.OneCycleLR(
                 optimiser, LEARNING_RATE, total_steps=self.steps, cycle_momentum=False
             )
-            if first > 0:
-                _restore(optimiser, schedule, saved)
+            if first > 0 and saved is not None:
+                saved.restore_optimizer(optimiser)
+                schedule.load_state_dict(saved.progress["schedule"])
             for _ in range(first, self.steps):
                 self._step(parameters, loss, optimiser)
                 schedule.step()
@@ -462,49 +446,25 @@ class _Run:
             self.losses[name] = SMOOTHING * old + (1 - SMOOTHING) * value
 
     def _store(self, path: Path, optimiser: torch.optim.Adam, schedule: Any) -> None:
-        state = optimiser.state_dict()
-        tensors = {f"weights.{k}": v for k, v in self.modules.state_dict().items()}
-        tensors |= {
-            f"optimiser.{index}.{k}": v
-            for index, moments in state["state"].items()
-            for k, v in moments.items()
-        }
-        tensors["draws"] = self.draws.get_state()
-        facts = {
-            "identity": self.identity,
-            "groups": state["param_groups"],
-            "schedule": schedule.state_dict(),
-            "losses": self.losses,
-            "seconds": self.seconds,
-            "done": self.done,
-        }
-        _write(path, tensors, {"run": json.dumps(facts)})
+        write_checkpoint(
+            path,
+            self.identity,
+            progress={
+                "schedule": schedule.state_dict(),
+                "losses": self.losses,
+                "seconds": self.seconds,
+                "done": self.done,
+            },
+            modules={"weights": self.modules},
+            optimizer=optimiser,
+            tensors={"draws": self.draws.get_state()},
+        )
 
-    def _resume(self, path: Path) -> dict[str, Any]:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["run"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if facts["identity"] != self.identity:
-            differ = [k for k, v in self.identity.items() if facts["identity"].get(k) != v]
-            raise ValueError(
-                f"checkpoint {path} is of another run, which differs in {', '.join(differ)}: "
-                f"delete it, or pass another path."
-            )
-        self.modules.load_state_dict(_under("weights.", tensors))
-        self.draws.set_state(tensors["draws"])
-        self.losses, self.seconds, self.done = (facts[k] for k in ("losses", "seconds", "done"))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimiser.", tensors).items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value
-        state = {"state": moments, "param_groups": facts["groups"]}
-        return {"optimiser": state, "schedule": facts["schedule"]}
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _restore(optimiser: torch.optim.Adam, schedule: Any, saved: Mapping[str, Any]) -> None:
-    optimiser.load_state_dict(saved["optimiser"])
-    schedule.load_state_dict(saved["schedule"])
+    def _resume(self, path: Path) -> Checkpoint:
+        saved = read_checkpoint(path, self.identity)
+        self.modules.load_state_dict(saved.under("weights"))
+        self.draws.set_state(saved.tensors["draws"])
+        self.losses, self.seconds, self.done = (
+            saved.progress[k] for k in ("losses", "seconds", "done")
+        )
+        return saved

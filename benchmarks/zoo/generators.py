@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,10 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from benchmarks.zoo.checkpoints import read_checkpoint, write_checkpoint
 from benchmarks.zoo.config import Budget
 from benchmarks.zoo.velocity_networks import build_network
 
@@ -38,6 +35,7 @@ EMA_DECAY = 0.999
 LOSS_DECAY = 0.99
 SAMPLE_ROWS = 1_024
 CHECKPOINT_SECONDS = 20.0
+_PROGRESS = ("step", "loss", "seconds", "cpu_seconds")
 
 Progress = Callable[[int, int, float], None]
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -166,66 +164,38 @@ class _Training:
     average: nn.Module
     optimizer: torch.optim.Adam
     stream: torch.Generator
-    run: str  # which run this is: a checkpoint of another is refused
+    run: dict[str, Any]  # which run this is: a checkpoint of another is refused
     step: int = 0
     loss: float = math.nan
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
-    def _moments(self) -> dict[str, Tensor]:
-        state = self.optimizer.state_dict()["state"]
-        return {f"adam.{k}.{name}": v for k, entry in state.items() for name, v in entry.items()}
-
     def save(self, path: Path) -> None:
-        """Written beside, then renamed."""
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        tensors |= self._moments()
-        tensors["stream"] = self.stream.get_state()
-        numbers = {
-            "step": self.step,
-            "loss": self.loss,
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(path.name + ".part")
-        save_file(
-            {k: v.contiguous() for k, v in tensors.items()},
-            beside,
-            {"run": self.run, "numbers": json.dumps(numbers)},
+        """Keep everything that the next step depends on."""
+        write_checkpoint(
+            path,
+            self.run,
+            progress={name: getattr(self, name) for name in _PROGRESS},
+            modules={"network": self.network, "average": self.average},
+            optimizer=self.optimizer,
+            tensors={"stream": self.stream.get_state()},
         )
-        os.replace(beside, path)
 
-    def restore(self, path: Path, device: str) -> None:
-        """Goes on where `save` stopped.
+    def restore(self, path: Path) -> None:
+        """Go on where `save` stopped.
 
         Raises
         ------
         ValueError
             If the checkpoint is of another run.
         """
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["run"] != self.run:
-            raise ValueError(
-                f"checkpoint {path} is of another run ({metadata['run']}), not of {self.run}; "
-                "delete it or name another file"
-            )
-        for prefix, module in (("network.", self.network), ("average.", self.average)):
-            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            module.load_state_dict(own)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, k, moment = name.split(".")
-                state.setdefault(int(k), {})[moment] = value.to(device)
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.stream.set_state(tensors["stream"])
-        for name, value in json.loads(metadata["numbers"]).items():
-            setattr(self, name, value)
+        saved = read_checkpoint(path, self.run)
+        self.network.load_state_dict(saved.under("network"))
+        self.average.load_state_dict(saved.under("average"))
+        saved.restore_optimizer(self.optimizer)
+        self.stream.set_state(saved.tensors["stream"])
+        for name in _PROGRESS:
+            setattr(self, name, saved.progress[name])
 
 
 def _held_out_losses(objective: Objective, network: nn.Module, held: Tensor) -> list[float]:
@@ -319,10 +289,10 @@ def train_generator(
         average,
         torch.optim.Adam(parameters, lr=budget.learning_rate, fused=True),
         torch.Generator(device).manual_seed(seed),
-        json.dumps(identity),
+        identity,
     )
     if checkpoint is not None and checkpoint.exists():
-        training.restore(checkpoint, device)
+        training.restore(checkpoint)
 
     wall, cpu = time.perf_counter(), time.process_time()
     before, cpu_before = training.seconds, training.cpu_seconds

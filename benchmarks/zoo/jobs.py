@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from benchmarks._record import replacing
+from benchmarks.zoo.checkpoints import write_weights
 from benchmarks.zoo.config import (
     BUDGETS,
     DISTORTED_BASE,
@@ -28,10 +30,10 @@ from benchmarks.zoo.config import (
 )
 from benchmarks.zoo.data import ImageSet, cache_folder, load_images, to_float, to_uint8
 from benchmarks.zoo.distortions import distorted
-from benchmarks.zoo.families import load, save, train
+from benchmarks.zoo.families import load, train
 from benchmarks.zoo.generators import train_generator
 from benchmarks.zoo.nvae import NVAE, train_nvae
-from benchmarks.zoo.quality import FeatureNetwork, floors, quality_numbers
+from benchmarks.zoo.quality import FeatureNetwork, floors, frechet, quality_numbers
 from benchmarks.zoo.rows import RowStore
 
 __all__ = ["STAGES", "Job", "Zoo", "stage_jobs"]
@@ -89,7 +91,7 @@ class Zoo:
     def features(self, part: str) -> np.ndarray:
         """Features of the real images of a part, kept."""
         path = self.root / "features" / self.dataset / f"{part}.npy"
-        return _kept(path, lambda: {"": self.network(getattr(self.images, part))})[""]
+        return _kept(path, lambda: self.network(getattr(self.images, part)))
 
     def encode(self, autoencoder: torch.nn.Module, images: np.ndarray) -> np.ndarray:
         """Flat latents of images."""
@@ -118,38 +120,41 @@ class Zoo:
         """A trained encoder with its decoder."""
         if config.distorts:
             base = encoder_named(DISTORTED_BASE)
-            given = self.raw_latents(base)
-            made = distorted(config, self.autoencoder(base), given["train"])
+            made = distorted(config, self.autoencoder(base), self.raw_latents(base, "train"))
         else:
             made = _read_autoencoder(config, self.weights(config), self.images.channels)
         return made.to(self.device).eval().requires_grad_(False)
 
-    def raw_latents(self, config: EncoderConfig) -> dict[str, np.ndarray]:
-        """Flat latents by part in the encoder's own unit, kept."""
-
-        def measure() -> dict[str, np.ndarray]:
-            autoencoder = self.autoencoder(config)
-            parts = {"train": self.images.train, "reference": self.images.reference}
-            return {name: self.encode(autoencoder, images) for name, images in parts.items()}
-
-        return _kept(self.weights(config).with_name("latents.npz"), measure)
+    def raw_latents(self, config: EncoderConfig, part: str) -> np.ndarray:
+        """Flat latents of the images of a part in the encoder's own unit, kept."""
+        return _kept(
+            self.weights(config).with_name(f"latents-{part}.npy"),
+            lambda: self.encode(self.autoencoder(config), getattr(self.images, part)),
+        )
 
     def latents(self, config: EncoderConfig) -> Latents:
         """What is diffused."""
-        raw = self.raw_latents(config)
-        centre = raw["train"].mean(axis=0, dtype=np.float64)
-        scale = float(np.sqrt(np.mean((raw["train"] - centre) ** 2)))
-        parts = (((raw[name] - centre) / scale).astype(np.float32) for name in raw)
-        return Latents(*parts, centre.astype(np.float32), scale)
+        train, reference = (self.raw_latents(config, part) for part in ("train", "reference"))
+        centre = train.mean(axis=0, dtype=np.float64)
+        scale = float(np.sqrt(np.mean((train - centre) ** 2)))
+        return Latents(
+            ((train - centre) / scale).astype(np.float32),
+            ((reference - centre) / scale).astype(np.float32),
+            centre.astype(np.float32),
+            scale,
+        )
 
     def reconstructed_features(self, config: EncoderConfig) -> np.ndarray:
         """Features of the reference images through encoder and decoder, kept."""
 
-        def measure() -> dict[str, np.ndarray]:
-            Z = self.raw_latents(config)["reference"]
-            return {"": self.network(to_uint8(self.decoded(config, Z)))}
+        return _kept(
+            self.weights(config).with_name("reconstructed.npy"),
+            lambda: self.network(to_uint8(self.reconstructed(config, "reference"))),
+        )
 
-        return _kept(self.weights(config).with_name("reconstructed.npy"), measure)[""]
+    def reconstructed(self, config: EncoderConfig, part: str) -> np.ndarray:
+        """Images of a part, float32, through encoder and decoder."""
+        return self.decoded(config, self.raw_latents(config, part))
 
     def decoded(self, config: EncoderConfig, Z: np.ndarray) -> np.ndarray:
         """Images, float32, of flat latents in the encoder's own unit."""
@@ -164,19 +169,13 @@ def _read_autoencoder(config: EncoderConfig, path: Path, channels: int) -> torch
     return made
 
 
-def _kept(path: Path, measure: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays from a file, measured and written if it is not there; "" is the one of a .npy."""
+def _kept(path: Path, measure: Callable[[], np.ndarray]) -> np.ndarray:
+    """A float32 array from a file, measured and written if it is not there."""
     if not path.exists():
-        arrays = measure()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
-        if path.suffix == ".npy":
-            np.save(beside, arrays[""].astype(np.float32))
-        else:
-            np.savez(beside, **arrays)
-        os.replace(beside, path)
-    found = np.load(path, allow_pickle=False)
-    return {"": found} if path.suffix == ".npy" else {name: found[name] for name in found.files}
+        found = measure().astype(np.float32)
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.save(file, found)
+    return np.load(path, allow_pickle=False)
 
 
 @dataclass(frozen=True)
@@ -205,31 +204,31 @@ def _encoder_key(dataset: str, name: str) -> str:
 
 def _encoder_job(dataset: str, config: EncoderConfig) -> Job:
     def run(zoo: Zoo) -> dict[str, Any]:
-        start, path, facts = time.process_time(), zoo.weights(config), {}
+        start, path = time.process_time(), zoo.weights(config)
+        facts: dict[str, Any] = {}
         if not config.distorts:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            options = {"seed": 0, "device": zoo.device}
-            options["checkpoint"] = path.with_name("checkpoint.safetensors")
+            checkpoint = path.with_name("checkpoint.safetensors")
+            options = {"seed": 0, "device": zoo.device, "checkpoint": checkpoint}
             if config.family == "aligned":
                 options["features"] = zoo.features("train")
             trainer = train_nvae if config.family == "nvae" else train
             made, facts = trainer(config, zoo.images, **options)
-            save(made, path)
+            write_weights(made, path)
+            checkpoint.unlink(missing_ok=True)
         trained = time.process_time() - start
-        errors = {}
-        for part in ("reference", "outside"):
-            images = getattr(zoo.images, part)
-            decoded = zoo.decoded(config, zoo.encode(zoo.autoencoder(config), images))
-            errors[part] = float(np.mean((decoded - to_float(images).numpy()) ** 2))
+        numbers: dict[str, float] = {}
+        for part, name in (("reference", "reconstruction"), ("outside", "reconstruction_outside")):
+            images = to_float(getattr(zoo.images, part)).numpy()
+            each = np.mean((zoo.reconstructed(config, part) - images) ** 2, axis=(1, 2, 3))
+            numbers[name] = float(each.mean())
+            numbers[f"{name}_stderr"] = float(each.std(ddof=1)) / math.sqrt(len(each))
         real = to_float(zoo.images.reference).numpy()
-        found = quality_numbers(
-            zoo.reconstructed_features(config), zoo.features("reference"), zoo.features("reference")
-        )
+        found = frechet(zoo.reconstructed_features(config), zoo.features("reference"))
         return _identity(dataset, config, "encoder") | {
-            "reconstruction": errors["reference"],
-            "reconstruction_outside": errors["outside"],
+            **numbers,
             "mean_image_error": float(np.mean((real - real.mean(axis=0)) ** 2)),
-            "reconstruction_frechet": found["frechet_real"],
+            "reconstruction_frechet": found.value,
+            "reconstruction_frechet_stderr": found.stderr,
             "latent_scale": zoo.latents(config).scale,
             "facts": facts,
             "seed": 0,
@@ -265,7 +264,8 @@ def _generator_job(
 
     def run(zoo: Zoo) -> dict[str, Any]:
         start, latents = time.process_time(), zoo.latents(config)
-        checkpoint = zoo.root / "unfinished" / f"{key}.safetensors"
+        # an MLP is trained again in less time than a checkpoint is worth
+        checkpoint = None if kind == "mlp" else zoo.root / "unfinished" / f"{key}.safetensors"
         made = train_generator(
             latents.train,
             SPATIAL_BUDGETS.get(kind, BUDGETS[budget]),
@@ -275,7 +275,7 @@ def _generator_job(
             seed=seed,
             device=zoo.device,
             progress=None if kind == "mlp" else partial(_tell, key),
-            checkpoint=None if kind == "mlp" else checkpoint,
+            checkpoint=checkpoint,
         )
         Z = np.asarray(made.sample(N_GENERATED, seed=seed), dtype=np.float32)
         Z = Z * latents.scale + latents.centre
@@ -283,6 +283,8 @@ def _generator_job(
         numbers = quality_numbers(
             generated, zoo.reconstructed_features(config), zoo.features("reference")
         )
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
         return (
             _identity(dataset, config, "generator")
             | {"generator": kind, "objective": objective, "budget": budget, "seed": seed}
@@ -338,10 +340,7 @@ def _profile_job(dataset: str) -> Job:
 
         start = time.process_time()
         latents = {config.name: zoo.latents(config) for config in configs}
-        decoded = {
-            config.name: zoo.decoded(config, zoo.raw_latents(config)["reference"])
-            for config in configs
-        }
+        decoded = {config.name: zoo.reconstructed(config, "reference") for config in configs}
         rows = profiles(
             to_float(zoo.images.reference).numpy(),
             {name: found.reference for name, found in latents.items()},

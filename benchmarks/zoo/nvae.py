@@ -15,20 +15,17 @@ the second with z_1 in the place of its sample, and so on; `decode` runs the top
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.zoo.checkpoints import read_checkpoint, write_checkpoint
 from benchmarks.zoo.config import IMAGE_SIZE, EncoderConfig
 
 __all__ = ["NVAE", "balance", "residual_normal_kl", "soft_clamp", "train_nvae"]
@@ -341,17 +338,15 @@ class _Run:
         names = [f"kl_group_{number + 1}" for number in range(len(self.sizes))]
         self.names = ("reconstruction", "kl", "spectral", *names)
         self.means = torch.zeros(len(self.names), dtype=torch.float64)
-        self.identity = json.dumps(
-            {
-                "encoder": config.name,
-                "shape": list(config.shape),
-                "options": dict(sorted(config.options.items())),
-                "images": hashlib.sha256(images.train.tobytes()).hexdigest()[:16],
-                "seed": seed,
-                "steps": steps,
-                "batch": batch,
-            }
-        )
+        self.identity = {
+            "encoder": config.name,
+            "shape": list(config.shape),
+            "options": dict(config.options),
+            "images": hashlib.sha256(images.train.tobytes()).hexdigest()[:16],
+            "seed": seed,
+            "steps": steps,
+            "batch": batch,
+        }
 
     def advance(self, until: int) -> None:
         """Take steps up to this number."""
@@ -392,45 +387,27 @@ class _Run:
         return dict(zip(self.names, means.tolist(), strict=True))
 
     def write(self, path: Path) -> None:
-        """Keep everything that the next step depends on; the file is whole or absent."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors.update({f"adam.{number}.{name}": value for name, value in state.items()})
-        tensors.update({f"vector.{n}": value for n, value in enumerate(self.penalty.vectors)})
-        tensors["generator"], tensors["means"] = self.generator.get_state(), self.means
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        progress = json.dumps({"step": self.step, "seconds": self.seconds})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        save_file(tensors, beside, metadata={"run": self.identity, "progress": progress})
-        os.replace(beside, path)
+        """Keep everything that the next step depends on."""
+        tensors = {f"vector.{n}": value for n, value in enumerate(self.penalty.vectors)}
+        write_checkpoint(
+            path,
+            self.identity,
+            progress={"step": self.step, "seconds": self.seconds},
+            modules={"model": self.model},
+            optimizer=self.optimizer,
+            tensors=tensors | {"generator": self.generator.get_state(), "means": self.means},
+        )
 
     def read(self, path: Path) -> None:
         """Take up the run that was kept."""
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("run") != self.identity:
-                raise ValueError(
-                    f"checkpoint {path} is of the run {metadata.get('run')}, this is "
-                    f"{self.identity}: pass another file, or delete it to begin anew."
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        kept = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(kept)
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, number, field = name.split(".")
-                states.setdefault(int(number), {})[field] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        self.penalty.vectors = [
-            tensors[f"vector.{n}"].to(self.device) for n in range(len(self.penalty.vectors))
-        ]
-        self.generator.set_state(tensors["generator"])
-        self.means = tensors["means"]
-        progress = json.loads(metadata["progress"])
-        self.step, self.seconds = progress["step"], progress["seconds"]
+        saved = read_checkpoint(path, self.identity)
+        self.model.load_state_dict(saved.under("model"))
+        saved.restore_optimizer(self.optimizer)
+        vectors = saved.under("vector")
+        self.penalty.vectors = [vectors[str(n)].to(self.device) for n in range(len(vectors))]
+        self.generator.set_state(saved.tensors["generator"])
+        self.means = saved.tensors["means"]
+        self.step, self.seconds = saved.progress["step"], saved.progress["seconds"]
 
 
 def _one_cycle(share: float) -> float:

@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks._record import replacing
+
 __all__ = ["RowStore", "read_rows"]
 
 
 class RowStore:
     """Rows under a folder, by kind and key.
 
-    A row is written beside its place and renamed, so that it is whole or absent. `claim` keeps two
-    processes from the same run; the claim of a process that has died is taken over.
+    A row is whole or absent. `claim` keeps two processes from the same run; the claim of a process
+    that has died is taken over.
     """
 
     def __init__(self, root: Path) -> None:
@@ -36,11 +38,8 @@ class RowStore:
 
     def write(self, key: str, row: dict[str, Any]) -> None:
         """Keep a finished run."""
-        path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.part")
-        beside.write_text(json.dumps(row) + "\n")
-        os.replace(beside, path)
+        with replacing(self.path(key)) as beside:
+            beside.write_text(json.dumps(row) + "\n")
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
