@@ -33,7 +33,12 @@ from skfisher.candidates import best_of, candidate_names, fit_candidate
 from skfisher.channels import flatten_latents
 from skfisher.curves import Validity
 from skfisher.evaluation import Evaluation, Noise
-from skfisher.noise import check_noise_levels, default_noise_levels, rms_scale
+from skfisher.noise import (
+    check_noise_levels,
+    default_noise_levels,
+    rms_scale,
+    window_weights,
+)
 from skfisher.samples import Sample, make_sample
 from skfisher.scores.fitting import fit_gaussian
 from skfisher.scores.kernel import KernelScore
@@ -153,7 +158,7 @@ class DecodedError:
             known = ", ".join(map(repr, QUANTITIES))
             raise ValueError(f"quantity is {quantity!r}: it is one of {known}.")
         values, cov = getattr(self, quantity), getattr(self, f"{quantity}_covariance")
-        weights = like(_window(self.noise_levels, self.scale, over), values)
+        weights = window_weights(self.noise_levels, self.scale, over)
         xp = namespace(values)
         variance = float(weights @ cov @ weights)
         return float(xp.sum(weights * values)), math.sqrt(max(variance, 0.0))
@@ -620,22 +625,6 @@ def _ratios(values: Array, spread: Array, variance: float) -> tuple[Array, Array
     means = xp.mean(values, axis=0) / variance
     influence = (values - means[None, :] * spread[:, None]) / variance
     return means, xp.matmul(influence.T, influence) / (n_rows * (n_rows - 1))
-
-
-def _window(noise_levels: Array, scale: float, over: str) -> list[float]:
-    """Weights of the trapezoidal mean over the levels."""
-    sigmas = [float(sigma) for sigma in noise_levels]
-    if over == "log":
-        places = [math.log(sigma) for sigma in sigmas]
-    elif over == "flow":
-        places = [sigma / (scale + sigma) for sigma in sigmas]
-    else:
-        raise ValueError(f"over is {over!r}: it is 'log' (uniform in log sigma) or 'flow'.")
-    if len(places) == 1:
-        return [1.0]
-    ends = [places[0], *places, places[-1]]
-    width = 2 * (places[-1] - places[0])
-    return [(after - before) / width for before, after in zip(ends, ends[2:], strict=False)]
 
 
 def _squares(rows: Array) -> Array:

@@ -34,6 +34,7 @@ __all__ = [
     "prediction_from_score",
     "rms_scale",
     "score_from_prediction",
+    "window_weights",
 ]
 
 
@@ -803,6 +804,50 @@ def default_noise_levels(
     unit = rms_scale(X, sample_weight) if scale is None else as_sigma(scale, name="scale")
     ratio = (high / low) ** (1.0 / (n_levels - 1))
     return like([unit * low * ratio**k for k in range(n_levels)], X)
+
+
+def window_weights(noise_levels: Array, scale: float, over: str = "log") -> Array:
+    """Weights of a mean over noise levels, by the trapezoidal rule.
+
+    Parameters
+    ----------
+    noise_levels : array of shape (T,)
+        sigma, increasing.
+    scale : float
+        s, the RMS scale of the data, in the unit of sigma.
+    over : {"log", "flow"}
+        Uniform in log sigma, or in the time u = sigma / (s + sigma) of a linear flow from data of
+        scale s to noise of the same scale.
+
+    Returns
+    -------
+    array of shape (T,)
+        Positive, with sum 1.
+
+    Raises
+    ------
+    ValueError
+        An unknown window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> window_weights(np.asarray([0.1, 1.0, 10.0]), 1.0)
+    array([0.25, 0.5 , 0.25])
+    """
+    sigmas = [float(sigma) for sigma in noise_levels]
+    if over == "log":
+        places = [math.log(sigma) for sigma in sigmas]
+    elif over == "flow":
+        places = [sigma / (scale + sigma) for sigma in sigmas]
+    else:
+        raise ValueError(f"over is {over!r}: it is 'log' (uniform in log sigma) or 'flow'.")
+    if len(places) == 1:
+        return like([1.0], noise_levels)
+    ends = [places[0], *places, places[-1]]
+    width = 2 * (places[-1] - places[0])
+    steps = zip(ends, ends[2:], strict=False)
+    return like([(after - before) / width for before, after in steps], noise_levels)
 
 
 def check_noise_levels(noise_levels: Any, reference: Array | None = None) -> Array:

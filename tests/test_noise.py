@@ -21,6 +21,7 @@ from skfisher.noise import (
     prediction_from_score,
     rms_scale,
     score_from_prediction,
+    window_weights,
 )
 
 DDPM = DiscreteVP(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
@@ -474,3 +475,19 @@ def test_unknown_predictions_are_refused():
 def test_predictions_need_a_noise_level(sigma):
     with pytest.raises(ValueError, match=r"sigma is .*: a noise level is a finite positive"):
         prediction_from_score(np.zeros((1, 1)), np.zeros((1, 1)), sigma, "v")
+
+
+@pytest.mark.parametrize("over", ["log", "flow"])
+def test_window_weights_are_those_of_the_trapezoidal_mean(over):
+    levels = np.asarray([0.1, 0.3, 0.4, 2.0, 7.0])
+    place = np.log(levels) if over == "log" else levels / (1.7 + levels)
+    weights = window_weights(levels, 1.7, over)
+    values = np.random.default_rng(0).normal(size=5)
+    expected = np.trapezoid(values, place) / (place[-1] - place[0])
+    assert weights @ values == pytest.approx(expected, rel=1e-12)
+    assert window_weights(levels[:1], 1.7, over) == [1.0]
+
+
+def test_an_unknown_window_is_refused():
+    with pytest.raises(ValueError, match="over is 'time': it is 'log'"):
+        window_weights(np.asarray([1.0, 2.0]), 1.0, "time")

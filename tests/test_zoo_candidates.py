@@ -8,8 +8,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks.zoo import candidates  # noqa: E402
-from benchmarks.zoo.candidates import CANDIDATES, candidate_numbers  # noqa: E402
+# ruff: noqa: E402 - torch is an extra, and the zoo is built on it
+from benchmarks.zoo import measures
+from benchmarks.zoo.candidates import CANDIDATES
+from benchmarks.zoo.measures import (
+    PARTS,
+    candidate_numbers,
+    decoded,
+    encoder,
+    latents,
+    names_of,
+    published,
+)
+from benchmarks.zoo.measures import case as shared
 
 N, D_ROWS = 500, 1024
 SMALL = {
@@ -24,7 +35,7 @@ SMALL = {
     "RIVAL_ROWS": 300,
     "MISMATCH_ROWS": 300,
     "N_LEVELS": 15,
-    "_THIN": (0, 4, 8, 12, 14),
+    "THIN": (0, 4, 8, 12, 14),
 }
 
 
@@ -81,18 +92,22 @@ def case(shape=(4,), factor=1.0, law="gaussian", **changed):
     return given | changed
 
 
+def make_small(patch):
+    for module in (shared, latents, encoder, decoded, published):
+        for name in SMALL.keys() & vars(module).keys():
+            patch.setattr(module, name, SMALL[name])
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     torch.set_num_threads(1)
-    for name, value in SMALL.items():
-        monkeypatch.setattr(candidates, name, value)
+    make_small(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def found():
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in SMALL.items():
-            patch.setattr(candidates, name, value)
+        make_small(patch)
         yield candidate_numbers(**case())
 
 
@@ -117,7 +132,7 @@ def test_nearly_all_of_them_have_values(found):
 
 
 def test_parts_and_table_name_the_same_numbers():
-    named = [name for part in candidates._PARTS for name in candidates._names_of(part)]
+    named = [name for part in PARTS for name in names_of(part)]
     assert sorted(named) == sorted(CANDIDATES)
     needs = {"latents", "labels", "data", "encoder", "decoder", "features"}
     assert {candidate.needs for candidate in CANDIDATES.values()} == needs
@@ -155,12 +170,12 @@ def test_the_unit_of_the_encoder_changes_nothing(found):
 
 
 def test_two_modes_are_told_from_a_gaussian():
-    given = candidates._Case(**_fields(case(law="modes")))
-    numbers = candidates._curves(given) | candidates._nonlinearities(given)
+    given = shared.Case(**_fields(case(law="modes")))
+    numbers = latents.curves(given) | latents.nonlinearities(given)
     assert numbers["viv_gap"][0] > 5 * numbers["viv_gap"][1]
     assert numbers["noise_excess_log"][0] > 5 * numbers["noise_excess_log"][1]
     assert numbers["nonlinearity_log"][0] > 3 * numbers["nonlinearity_log"][1]
-    assert candidates._sliced(given)["sliced_distance"][0] < 0.3
+    assert latents.sliced(given)["sliced_distance"][0] < 0.3
 
 
 def _fields(given):
@@ -174,18 +189,18 @@ def _fields(given):
 
 
 def test_what_is_not_given_is_named():
-    given = candidates._Case(**_fields(case(labels=None)))
+    given = shared.Case(**_fields(case(labels=None)))
     with pytest.raises(ValueError, match="not given: labels"):
-        candidates._labelled(given)
+        latents.labelled(given)
 
 
 def test_a_part_that_fails_costs_only_its_own_numbers(monkeypatch):
     monkeypatch.setattr(
-        candidates, "_PARTS",
-        {part: candidates._PARTS[part] for part in (candidates._spectrum, candidates._surrogates)},
+        measures, "PARTS",
+        {part: PARTS[part] for part in (latents.spectrum, decoded.surrogates)},
     )  # fmt: skip
-    names = [name for part in candidates._PARTS for name in candidates._names_of(part)]
-    monkeypatch.setattr(candidates, "CANDIDATES", {name: CANDIDATES[name] for name in names})
+    names = [name for part in measures.PARTS for name in names_of(part)]
+    monkeypatch.setattr(measures, "CANDIDATES", {name: CANDIDATES[name] for name in names})
 
     def broken(images):
         raise RuntimeError("out of colours")
@@ -199,7 +214,7 @@ def test_a_part_that_fails_costs_only_its_own_numbers(monkeypatch):
 
 
 def test_latents_with_places_have_the_rivals_that_need_them():
-    given = candidates._Case(**_fields(case(shape=(1, 2, 2))))
-    rivals = candidates._rivals(given, features(given.images))
+    given = shared.Case(**_fields(case(shape=(1, 2, 2))))
+    found = published.rivals(given, features(given.images))
     for name in ("kronecker_viv", "equivariance", "interpolation_distance", "reconstruction"):
-        assert rivals[name]["value"] is not None, (name, rivals[name])
+        assert found[name]["value"] is not None, (name, found[name])

@@ -301,7 +301,7 @@ def _generator_job(
 
 def _candidate_job(dataset: str, config: EncoderConfig) -> Job:
     def run(zoo: Zoo) -> dict[str, Any]:
-        from benchmarks.zoo.candidates import candidate_numbers
+        from benchmarks.zoo.measures import candidate_numbers
 
         start, latents = time.process_time(), zoo.latents(config)
         numbers = candidate_numbers(
