@@ -44,7 +44,14 @@ from skfisher.scores.fitting import fit_gaussian
 from skfisher.scores.kernel import KernelScore
 from skfisher.scores.wrap import as_score_model
 
-__all__ = ["DecodedError", "Denoising", "decoded_error", "denoise_held_out", "linear_decoder"]
+__all__ = [
+    "DecodedError",
+    "Denoising",
+    "as_decoder",
+    "decoded_error",
+    "denoise_held_out",
+    "linear_decoder",
+]
 
 N_LEVELS = 11
 FAMILIES = ("auto", "gaussian", "mixture", "kernel")
@@ -252,7 +259,7 @@ class Denoising:
             As `decoded_error`.
         """
         chosen = list(range(len(self.models))) if levels is None else [int(k) for k in levels]
-        g = _decoding(decode, self.rows, self.reference)
+        g = as_decoder(decode, self.rows, self.reference)
         n_rows = self.rows.shape[0]
         n_rows = n_rows if max_points is None else min(n_rows, _count(max_points))
         xp = namespace(self.rows)
@@ -582,8 +589,29 @@ def _count(max_points: Any) -> int:
     return int(max_points)
 
 
-def _decoding(decode: Any, work: Array, reference: Array) -> Callable[[Array], Array]:
-    """The decoder as a function of rows in float64 to rows in float64."""
+def as_decoder(
+    decode: Any, work: Array, reference: Array, *, flat: bool = True
+) -> Callable[[Array], Any]:
+    """A decoder as a function of rows in float64.
+
+    Parameters
+    ----------
+    decode : callable, object with `decode` or `inverse_transform`, or array of shape (d, D)
+        As in `decoded_error`.
+    work : array of shape (N, d)
+        In whose library, dtype and device rows come and decoded rows are given.
+    reference : array
+        In whose library, dtype and device the decoder is given them.
+    flat : bool
+        False gives what the decoder returns as it stands.
+
+    Raises
+    ------
+    TypeError
+        A decoder that cannot be called.
+    ValueError
+        A matrix of another number of rows; from the function, other than one finite row each.
+    """
     xp, n = namespace(work), work.shape[1]
     if is_array_api_obj(decode) or isinstance(decode, (list, tuple)):
         A = like(as_sample(decode, name="decode"), work)
@@ -605,7 +633,10 @@ def _decoding(decode: Any, work: Array, reference: Array) -> Callable[[Array], A
         )
 
     def decoded(rows: Array) -> Array:
-        values, _ = flatten_latents(function(cast_like(rows, reference)), name="decode's output")
+        found = function(cast_like(rows, reference))
+        if not flat:
+            return found
+        values, _ = flatten_latents(found, name="decode's output")
         if values.shape[0] != rows.shape[0]:
             raise ValueError(
                 f"decode returns {values.shape[0]} rows for {rows.shape[0]} latents: it must "

@@ -33,6 +33,8 @@ ROWS = [
     "crossfit",
     "conditional",
     "decoding",
+    "frechet",
+    "surrogates",
     "geometry",
     "account",
     "bounds",

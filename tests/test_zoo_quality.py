@@ -15,7 +15,7 @@ from benchmarks.zoo.quality import (  # noqa: E402
     precision_recall,
     quality_numbers,
 )
-from skfisher.rivals import frechet_distance  # noqa: E402
+from skfisher.frechet import frechet_distance  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ papers: latents Z of shape (N, C, H, W), (N, C, L) or flat (N, d) with `latent_s
 from skfisher.rivals.decoding import (
     TRANSFORMS,
     affine_equivariance,
-    frechet_distance,
     interpolation_distance,
 )
 from skfisher.rivals.density import gmm_likelihood, hypersphere_uniformity, uniformity
@@ -34,7 +33,6 @@ __all__ = [
     "Metric",
     "affine_equivariance",
     "correlation_decay_slope",
-    "frechet_distance",
     "gaussian_viv",
     "gmm_likelihood",
     "hypersphere_uniformity",

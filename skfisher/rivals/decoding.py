@@ -12,9 +12,10 @@ from skfisher._backend.arrays import Array, like, namespace, take_rows, to_numpy
 from skfisher._backend.nearest import nearest
 from skfisher.channels import flatten_latents
 from skfisher.encoders import TorchEncoder, is_torch_encoder
+from skfisher.frechet import frechet_distance
 from skfisher.rivals.metric import MIN_ROWS, Metric, missing, read_latents, row_mean, subsample
 
-__all__ = ["TRANSFORMS", "affine_equivariance", "frechet_distance", "interpolation_distance"]
+__all__ = ["TRANSFORMS", "affine_equivariance", "interpolation_distance"]
 
 
 def _rotate(x: Array) -> Array:
@@ -326,60 +327,3 @@ def _feature_rows(values: Any, of: str, n_rows: int) -> Array:
         )
     rows, _ = flatten_latents(found, name=f"features of the {of}")
     return namespace(rows).astype(rows, namespace(rows).float64)
-
-
-def frechet_distance(A: Array, B: Array) -> tuple[float, float]:
-    """Squared Frechet (Bures-Wasserstein) distance of two samples as Gaussians, and its error.
-
-    Parameters
-    ----------
-    A, B : arrays of shape (N, q)
-        Rows in pairs: the error is that of pairs (a_n, b_n) drawn together.
-
-    Returns
-    -------
-    value, stderr : float
-
-    Notes
-    -----
-    |m_A - m_B|^2 + tr(S_A + S_B) - 2 tr (S_A^1/2 S_B S_A^1/2)^1/2, the last as the sum of the
-    singular values of S_A^1/2 S_B^1/2, which is exact to rounding where both are equal. With the
-    optimal map T = S_A^-1/2 (S_A^1/2 S_B S_A^1/2)^1/2 S_A^-1/2 its derivatives are I - T along S_A
-    and I - T^-1 along S_B (pseudo-inverses where singular).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> A = np.random.default_rng(0).standard_normal((50, 3))
-    >>> value, stderr = frechet_distance(A, A + 1.0)
-    >>> round(value, 8), round(stderr, 8)
-    (3.0, 0.0)
-    """
-    xp = namespace(A)
-    n_rows = A.shape[0]
-    gap = xp.mean(A, axis=0) - xp.mean(B, axis=0)
-    a, b = (x - xp.mean(x, axis=0, keepdims=True) for x in (A, B))
-    cov_a, cov_b = (x.T @ x / (n_rows - 1) for x in (a, b))
-    (half_a, back_a), (half_b, _) = _roots(cov_a), _roots(cov_b)
-    left, size, _ = xp.linalg.svd(half_a @ half_b, full_matrices=False)
-    value = float(xp.sum(gap**2)) + float(xp.linalg.trace(cov_a) + xp.linalg.trace(cov_b))
-    value = max(value - 2 * float(xp.sum(size)), 0.0)
-    live = size > 1e-8 * xp.max(size)
-    inverse = xp.where(live, 1 / xp.where(live, size, xp.ones_like(size)), 0 * size)
-    # columns of `left` beyond the rank carry no weight in either map
-    forward = back_a @ ((left * size[None, :]) @ left.T) @ back_a
-    backward = half_a @ ((left * inverse[None, :]) @ left.T) @ half_a
-    influence = 2 * ((a - b) @ gap)
-    influence = influence + xp.sum(a * (a - a @ forward), axis=1)
-    influence = influence + xp.sum(b * (b - b @ backward), axis=1)
-    return value, row_mean(influence)[1]
-
-
-def _roots(cov: Array) -> tuple[Array, Array]:
-    """Root of a covariance, and the pseudo-inverse of it."""
-    xp = namespace(cov)
-    values, vectors = xp.linalg.eigh(cov)
-    live = values > 1e-12 * xp.max(values)
-    root = xp.sqrt(xp.where(live, values, 0 * values))
-    inverse = xp.where(live, 1 / xp.where(live, root, xp.ones_like(root)), 0 * root)
-    return (vectors * root[None, :]) @ vectors.T, (vectors * inverse[None, :]) @ vectors.T

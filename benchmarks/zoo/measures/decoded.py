@@ -13,7 +13,7 @@ from benchmarks.zoo.measures.case import (
     principal_axes,
 )
 from skfisher.decoding import DecodedError
-from skfisher.rivals import frechet_distance
+from skfisher.frechet import frechet_distance
 
 __all__ = ["encoder_metric", "feature_metric", "linear_metric", "pixel_metric", "surrogates"]
 
