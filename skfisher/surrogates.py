@@ -23,14 +23,14 @@ from skfisher._backend.arrays import (
     take_rows,
     to_numpy,
 )
-from skfisher._backend.draws import permutation, seed_of
+from skfisher._backend.draws import normal, permutation, seed_of
 from skfisher._backend.validation import as_row_weights, as_sample
 from skfisher.candidates import best_of, candidate_names, fit_candidate
 from skfisher.channels import flatten_latents
 from skfisher.decoding import as_decoder
 from skfisher.evaluation import Noise
 from skfisher.frechet import frechet_of_samples
-from skfisher.noise import default_noise_levels
+from skfisher.noise import default_noise_levels, rms_scale
 from skfisher.samples import Sample, make_sample
 
 __all__ = ["SURROGATES", "Surrogate", "SurrogateDistance", "fit_surrogate", "surrogate_distance"]
@@ -44,7 +44,7 @@ MAX_JUDGES = 1000
 N_AXES = 64
 """Principal axes along which decoded rows are compared where no features are given."""
 BATCH = 512
-_SPLIT, _DRAWN = 921, 922  # what a stream of draws is for
+_SPLIT, _DRAWN, _BLUR = 921, 922, 923  # what a stream of draws is for
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +182,7 @@ def surrogate_distance(
     features: Callable[[Any], Any] | None = None,
     surrogate: str | Surrogate = "mixture",
     n_generated: int | None = None,
+    resolution: float = 0.0,
     sample_weight: Any = None,
     random_state: Any = 0,
 ) -> SurrogateDistance:
@@ -202,6 +203,10 @@ def surrogate_distance(
         Fitted to Z, or one that was fitted before.
     n_generated : int, optional
         Samples drawn; None is as many as there are distinct rows.
+    resolution : float
+        Normal noise of this standard deviation, in units of the RMS scale of Z, is added to the
+        samples: a generator with one scale for all directions resolves small ones badly, which a
+        mixture does not know.
     sample_weight : array-like of shape (N,), default=None
     random_state : int, RandomState, Generator or None
 
@@ -214,8 +219,8 @@ def surrogate_distance(
     TypeError
         A decoder, or features, that cannot be called.
     ValueError
-        As `fit_surrogate`; a decoder or features that do not return one finite row each; a decoder
-        that maps all rows to one point.
+        As `fit_surrogate`; a negative resolution; a decoder or features that do not return one
+        finite row each; a decoder that maps all rows to one point.
 
     Notes
     -----
@@ -238,6 +243,8 @@ def surrogate_distance(
         surrogate = fit_surrogate(
             given, surrogate, sample_weight=sample_weight, random_state=random_state
         )
+    if not resolution >= 0:
+        raise ValueError(f"resolution is {resolution}: pass a share of the RMS scale, 0 or more.")
     if features is not None and not callable(features):
         raise TypeError(
             f"features is a {type(features).__name__}, which cannot be called: pass a function of "
@@ -247,6 +254,9 @@ def surrogate_distance(
     rows, w = sample.X, sample.weights
     n_drawn = rows.shape[0] if n_generated is None else int(n_generated)
     drawn = like(surrogate.model.sample(n_drawn, seed + _DRAWN), rows)
+    if resolution > 0:
+        eps = normal(seed, (_BLUR,), slice(0, n_drawn), rows.shape[1], rows)
+        drawn = drawn + resolution * rms_scale(rows, w) * eps
     seen = _seen(decode, features, rows, given[:1, :])
     target, made = (_in_batches(seen, part) for part in (rows, drawn))
     unit = 1.0

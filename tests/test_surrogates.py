@@ -69,6 +69,22 @@ def test_without_features_it_is_a_share_of_the_decoded_variance(rng):
     assert 0 < one.value < 0.02
 
 
+def test_the_resolution_is_a_noise_in_units_of_the_scale():
+    rng = np.random.default_rng(5)
+    z = []
+    for seed in range(20):
+        Z = rng.normal(size=(500, 2)) * [3.0, 0.01]
+        unit = np.sqrt(np.mean(np.var(Z, axis=0)))
+        found = surrogate_distance(
+            Z, np.eye(2), features=lambda x: x[:, 1:], surrogate="gaussian", resolution=0.1,
+            random_state=seed,
+        )  # fmt: skip
+        spread = np.hypot(0.1 * unit, Z[:, 1].std())
+        z.append((found.value - (spread - Z[:, 1].std()) ** 2) / found.stderr)
+    assert abs(np.mean(z)) < 1.0
+    assert 0.5 < np.std(z, ddof=1) < 1.6
+
+
 def test_rows_say_what_they_bring(rng):
     Z = modes(300)
     w = rng.integers(0, 3, 300).astype(float)
@@ -103,7 +119,8 @@ def test_torch_latents_are_decoded_as_torch():
         seen.append((type(x), x.dtype))
         return torch.abs(x)
 
-    found = surrogate_distance(torch.as_tensor(Z).float(), lambda z: 2 * z, features=features)
+    factor = torch.nn.Parameter(torch.tensor(2.0))  # gradients are nobody's business here
+    found = surrogate_distance(torch.as_tensor(Z).float(), lambda z: factor * z, features=features)
     plain = surrogate_distance(Z, lambda z: 2 * z, features=np.abs)
     assert set(seen) == {(torch.Tensor, torch.float32)}
     assert isinstance(found.row_values, torch.Tensor)
@@ -128,6 +145,7 @@ def test_few_rows_for_their_dimension_have_a_gaussian():
     ("change", "error", "message"),
     [
         ({"surrogate": "flow"}, ValueError, "family is 'flow': it is one of mixture, gaussian"),
+        ({"resolution": -0.1}, ValueError, "resolution is -0.1: pass a share"),
         ({"features": 3}, TypeError, "features is a int, which cannot be called"),
         ({"features": lambda x: x[:5]}, ValueError, r"features returns shape \(5, 2\) for 50"),
         ({"features": lambda x: x * np.nan}, ValueError, "features' output"),

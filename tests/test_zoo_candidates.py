@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 # ruff: noqa: E402 - torch is an extra, and the zoo is built on it
 from benchmarks.zoo import measures
-from benchmarks.zoo.candidates import CANDIDATES
+from benchmarks.zoo.candidates import CANDIDATES, LATE
 from benchmarks.zoo.measures import (
     PARTS,
     candidate_numbers,
@@ -21,6 +21,8 @@ from benchmarks.zoo.measures import (
     published,
 )
 from benchmarks.zoo.measures import case as shared
+from benchmarks.zoo.measures.late import late_numbers
+from skfisher.surrogates import surrogate_distance
 
 N, D_ROWS = 500, 1024
 SMALL = {
@@ -218,3 +220,31 @@ def test_latents_with_places_have_the_rivals_that_need_them():
     found = published.rivals(given, features(given.images))
     for name in ("kronecker_viv", "equivariance", "interpolation_distance", "reconstruction"):
         assert found[name]["value"] is not None, (name, found[name])
+
+
+def test_the_late_candidates_are_those_of_the_library():
+    given = case(law="modes")
+
+    @torch.inference_mode()
+    def decode(Z):
+        own = torch.as_tensor(Z * given["scale"] + given["centre"]).float()
+        return given["autoencoder"].decode(own)
+
+    def of_tensors(x):
+        return features((x.clamp(-1, 1).numpy() + 1) * 127.5)
+
+    counted = []
+
+    def hashed(x):
+        counted.append(len(x))
+        return of_tensors(x)
+
+    Z = given["Z"].astype(np.float32)
+    found = late_numbers(Z, lambda z: decode(z).numpy(), lambda x: hashed(torch.as_tensor(x)))
+    assert list(found["numbers"]) == list(LATE)
+    assert sum(counted) == 4 * N  # the reconstructions once, and samples at three resolutions
+    values = [entry["value"] for entry in found["numbers"].values()]
+    own = surrogate_distance(Z, decode, features=of_tensors)
+    assert values[0] == pytest.approx(own.value, rel=1e-6)
+    assert found["surrogate"] == own.surrogate.name
+    assert values[2] > values[0]

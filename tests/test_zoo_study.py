@@ -257,6 +257,14 @@ def test_the_choice_never_sees_the_judging_half():
     assert one == two
 
 
+def test_what_was_made_after_the_first_results_is_judged_and_not_chosen():
+    found = table()
+    assert found.column("fashion", "hindsight", ["ae16", "ae32"]).shape == (2,)
+    steps = [step for level in LEVELS for step in choose(found, level).singles]
+    assert steps
+    assert not any("hindsight" in step.terms for step in steps)
+
+
 def test_what_a_user_lacks_is_not_chosen():
     found = table(encoders=FEW)
     for level in LEVELS:

@@ -29,7 +29,7 @@ from benchmarks.zoo.jobs import STAGES, Job, Zoo, stage_jobs
 from benchmarks.zoo.rows import RowStore, read_rows
 
 RESULTS = Path(__file__).parents[1] / "results" / "zoo"
-KINDS = ("encoder", "generator", "candidates", "floor", "profile")
+KINDS = ("encoder", "generator", "candidates", "late", "floor", "profile")
 REDUCED_STAGES = ("floor", "encoders", "small", "candidates")
 IDLE_SECONDS = 5.0
 

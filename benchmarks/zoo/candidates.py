@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CANDIDATES", "Candidate"]
+__all__ = ["CANDIDATES", "LATE", "RESOLUTIONS", "Candidate"]
 
 
 class Candidate(NamedTuple):
@@ -18,6 +18,7 @@ class Candidate(NamedTuple):
     higher_is_better: bool
     needs: str  # "latents", "labels", "data", "encoder", "decoder" or "features"
     meaning: str
+    late: bool = False  # made after the first results
 
 
 def _table() -> dict[str, Candidate]:
@@ -90,3 +91,15 @@ def _table() -> dict[str, Candidate]:
 
 
 CANDIDATES: dict[str, Candidate] = _table()
+
+RESOLUTIONS = (0.0, 0.05, 0.1)
+LATE: dict[str, Candidate] = {
+    f"surrogate_resolved_{share}": Candidate(
+        False,
+        "features",
+        f"surrogate_mixture_features of 2,000 rows, samples blurred by {share} of the RMS scale",
+        late=True,
+    )
+    for share in RESOLUTIONS
+}
+"""Made after the small budget's first seed on Fashion-MNIST was seen; never chosen from."""

@@ -146,7 +146,10 @@ def choose(rows: Any, needs: str = LEVELS[-1], *, families: Iterable[str] | None
     names = sorted(
         d.name
         for d in table.declared.values()
-        if d.kind == "candidate" and d.needs in allowed and d.higher_is_better is not None
+        if d.kind == "candidate"
+        and d.needs in allowed
+        and d.higher_is_better is not None
+        and not d.late
     )
     parts = [
         part

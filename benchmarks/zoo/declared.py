@@ -105,8 +105,8 @@ def rival_numbers() -> dict[str, Declared]:
 
 
 def declared_numbers() -> dict[str, Declared]:
-    """Candidates of the table `CANDIDATES`, and rivals."""
-    from benchmarks.zoo.candidates import CANDIDATES
+    """Candidates of the tables `CANDIDATES` and `LATE`, and rivals."""
+    from benchmarks.zoo.candidates import CANDIDATES, LATE
 
     found = {
         name: Declared(
@@ -115,9 +115,9 @@ def declared_numbers() -> dict[str, Declared]:
             candidate.higher_is_better,
             level_of(candidate.needs),
             candidate.meaning,
-            bool(getattr(candidate, "late", False)),
+            candidate.late,
         )
-        for name, candidate in CANDIDATES.items()
+        for name, candidate in (CANDIDATES | LATE).items()
     }
     return rival_numbers() | found
 

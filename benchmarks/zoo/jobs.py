@@ -41,6 +41,7 @@ __all__ = ["STAGES", "Job", "Zoo", "stage_jobs"]
 SEEDS = (0, 1, 2)
 SPATIAL_SEEDS = (0, 1)
 IMAGES_AT_ONCE = 500
+LATE_ROWS = 2_000  # what the auditor takes by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,6 +325,25 @@ def _candidate_job(dataset: str, config: EncoderConfig) -> Job:
     return Job(dataset, key, (_encoder_key(dataset, config.name),), run)
 
 
+def _late_job(dataset: str, config: EncoderConfig) -> Job:
+    def run(zoo: Zoo) -> dict[str, Any]:
+        from benchmarks.zoo.measures.late import late_numbers
+
+        start, latents = time.process_time(), zoo.latents(config)
+        autoencoder = zoo.autoencoder(config)
+
+        def decode(Z: np.ndarray) -> np.ndarray:
+            own = Z * latents.scale + latents.centre
+            return to_uint8(zoo.decode(autoencoder, own, config.shape))
+
+        found = late_numbers(latents.reference[:LATE_ROWS], decode, zoo.network)
+        seconds = {"seconds": time.process_time() - start}
+        return _identity(dataset, config, "late") | found | seconds
+
+    key = f"late/{dataset}/{config.name}"
+    return Job(dataset, key, (_encoder_key(dataset, config.name),), run)
+
+
 def _floor_job(dataset: str) -> Job:
     def run(zoo: Zoo) -> dict[str, Any]:
         real = zoo.features("reference")
@@ -387,6 +407,7 @@ STAGES: dict[str, Callable[[str, Any], list[Job]]] = {
     "encoders": lambda dataset, names: [_encoder_job(dataset, c) for c in _encoders(names)],
     "small": lambda dataset, names: _flows(dataset, names, "small"),
     "candidates": lambda dataset, names: [_candidate_job(dataset, c) for c in _encoders(names)],
+    "late": lambda dataset, names: [_late_job(dataset, c) for c in _encoders(names)],
     "profiles": lambda dataset, names: [_profile_job(dataset)],
     "large": lambda dataset, names: _flows(dataset, names, "large"),
     "epsilon": lambda dataset, names: [

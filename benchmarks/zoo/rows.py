@@ -87,7 +87,7 @@ def _alive(lock: Path) -> bool:
 
 def read_rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Committed rows by kind, from `<kind>.json` in a folder; kinds without a file are empty."""
-    kinds = ("encoder", "generator", "candidates", "floor", "profile")
+    kinds = ("encoder", "generator", "candidates", "late", "floor", "profile")
     found = {}
     for kind in kinds:
         path = Path(folder) / f"{kind}.json"

@@ -160,7 +160,7 @@ def _by_kind(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
 def fingerprint(rows: Rows) -> str:
     """Of the rows that the statistics use, to tell whether a summary is theirs."""
     kinds = _by_kind(rows)
-    used = {kind: kinds[kind] for kind in ("encoder", "generator", "candidates", "floor")}
+    used = {kind: kinds[kind] for kind in ("encoder", "generator", "candidates", "late", "floor")}
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -191,7 +191,7 @@ def read_table(rows: Rows, declared: Mapping[str, Declared] | None = None) -> Ta
     quality = _qualities(kinds["generator"], "frechet_reconstructed", excluded, lost)
     real = _qualities(kinds["generator"], "frechet_real", excluded, [])
     numbers, stderrs, seconds = (_nested() for _ in range(3))
-    for row in kinds["candidates"]:
+    for row in [*kinds["candidates"], *kinds["late"]]:
         if row["encoder"] in excluded.get(row["dataset"], {}):
             continue
         for kind, part in (("candidate", "numbers"), ("rival", "rivals")):
@@ -367,7 +367,11 @@ def missing_runs(rows: Rows) -> list[str]:
             found.append(f"{title}: {len(absent)} of {of} missing ({few})")
 
     for dataset in DATASETS:
-        for kind, title in (("encoder", "encoders"), ("candidates", "numbers of encoders")):
+        for kind, title in (
+            ("encoder", "encoders"),
+            ("candidates", "numbers of encoders"),
+            ("late", "late numbers of encoders"),
+        ):
             absent = [name for name in names if (kind, dataset, name) not in have]
             lacking(f"{dataset}, {title}", absent, len(names))
         if ("floor", dataset, None) not in have:
