@@ -18,7 +18,7 @@ from skfisher.curves import (
 )
 from skfisher.forms import FORMS, Asymmetry, Combination, combine, lower_bound, stderr_of, value_of
 
-__all__ = ["UpperBound", "assemble_curve", "penalties_of_rows", "why_invalid"]
+__all__ = ["UpperBound", "assemble_curve", "contributions_of_rows", "why_invalid"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def assemble_curve(
     return curve_like(curve, reference)
 
 
-def penalties_of_rows(
+def contributions_of_rows(
     values: Array,
     means: Array,
     cov: Array,
@@ -128,8 +128,8 @@ def penalties_of_rows(
     *,
     n_features: int,
     one_step: bool,
-) -> Array:
-    """What each row brings to t^2 R at each level: their mean is the curve's complexity penalty.
+) -> tuple[Array, Array]:
+    """What each row brings to t^2 R and to d_eff at each level: their means are the curve's.
 
     Parameters
     ----------
@@ -142,19 +142,23 @@ def penalties_of_rows(
 
     Returns
     -------
-    array of shape (N, T)
+    penalties, effective_dimensions : array of shape (N, T)
         NaN at levels that failed. The coefficients that combine the forms are those of all rows.
     """
     q, means, cov = len(FORMS), to_numpy(means), to_numpy(cov)
     xp = namespace(values)
-    columns = []
+
+    def mixture_of(forms: Array, coefficients: Array) -> Array:
+        used = like(coefficients, forms)
+        return xp.matmul(xp.where(used[None, :] != 0, forms, xp.zeros_like(forms)), used)
+
+    penalties, dimensions = [], []
     for k, rows in enumerate(n_rows):
         block = slice(k * q, (k + 1) * q)
         mixed = combine(means[block], cov[block, block], n_features, rows, one_step=one_step)
-        used = like(mixed.rho, values)
-        forms = xp.where(used[None, :] != 0, values[:, block], xp.zeros_like(values[:, block]))
-        columns.append(xp.matmul(forms, used) + mixed.rho_constant)
-    return xp.stack(columns, axis=1)
+        penalties.append(mixture_of(values[:, block], mixed.rho) + mixed.rho_constant)
+        dimensions.append(n_features - mixture_of(values[:, block], mixed.j))
+    return xp.stack(penalties, axis=1), xp.stack(dimensions, axis=1)
 
 
 def _block_diagonal(rows: Sequence[Array]) -> Array:
@@ -343,13 +347,12 @@ def _integrals(
         for name, values in information.items()
     }
 
-    inside = viv_weights(levels) / n
+    inside = viv_weights(levels, n, ends=False)
     root = xp.sqrt(lam)
     # of a Gaussian: integral of lambda / (lambda + sigma^2) beyond the last level
     tail = float(xp.sum(root * (math.pi / 2 - xp.atan(last / xp.where(root > 0, root, 1.0))))) / n
-    below = at_first * first / n
     beyond = at_last * last / n  # integral of mmse(last) / (n sigma^2)
-    w = inside + below + beyond / 2
+    w = viv_weights(levels, n)
     return information | {
         "viv": float(w @ d) + tail / 2,
         "viv_stderr": math.sqrt(max(float(w @ cov @ w), 0.0)),

@@ -17,6 +17,7 @@ from skfisher._backend.files import json_ready
 from skfisher._backend.rows import sorted_index
 from skfisher._backend.validation import as_sample
 from skfisher.channels import flatten_latents, warn_if_unnormalized
+from skfisher.criteria import resolve_criterion
 from skfisher.encoders import TorchEncoder, is_torch_encoder
 from skfisher.estimators import AuditReport, LatentGeometryAuditor
 from skfisher.estimators._common import given_model
@@ -42,7 +43,8 @@ class EncoderRecord:
         95 % interval of the rank over resamples of the rows.
     diffusability, stderr : float
         The auditor's score, higher is better, and its standard error. The error is that of the
-        sample, the noise and the probes; at levels that are not valid the score model errs as well.
+        sample, the noise and the probes, or of the surrogate's samples; at levels that are not
+        valid the score model errs as well.
     separated_from_next : bool
         Whether the score exceeds the next one's in 97.5 % of the resamples; True for the last.
     diagnosis : str
@@ -121,6 +123,8 @@ class EncoderComparison:
     max_points : int
         At most so many rows were audited.
     standardize : bool
+    criterion : str
+        Of `skfisher.criteria.CRITERIA`: what the scores are.
     score_model : str
     random_state : int
         The seed of every audit.
@@ -132,6 +136,7 @@ class EncoderComparison:
     n_samples: int | None
     max_points: int
     standardize: bool
+    criterion: str
     score_model: str
     random_state: int
 
@@ -184,6 +189,9 @@ def compare_encoders(
     progress: Callable[[EncoderRecord], object] | None = None,
     paired: bool = True,
     n_resamples: int = 2000,
+    criterion: str = "auto",
+    decoders: Mapping[str, Any] | None = None,
+    features: Any = None,
 ) -> EncoderComparison:
     """Audit several encoders on the same rows with the same seed, and rank them.
 
@@ -213,6 +221,11 @@ def compare_encoders(
         order where no X is given. False resamples the rows of each set by themselves.
     n_resamples : int, default=2000
         Resamples of the rows behind rank intervals and win probabilities.
+    criterion, features
+        See `LatentGeometryAuditor`: by default "surrogate" where features are given, else
+        "complexity"; one for all encoders.
+    decoders : mapping of str to decoder, default=None
+        By name of the encoder, where it has none of its own or another is meant.
 
     Returns
     -------
@@ -224,7 +237,8 @@ def compare_encoders(
         `encoders` that is neither a mapping nor a list; an encoder that cannot be called.
     ValueError
         No encoder; fewer than 40 resamples; an encoder without X; cached latents that do not match
-        X; and what `LatentGeometryAuditor.fit` refuses, with the name of the encoder.
+        X; a decoder of no encoder; and what `LatentGeometryAuditor.fit` refuses, with the name of
+        the encoder.
 
     Warns
     -----
@@ -234,11 +248,12 @@ def compare_encoders(
 
     Notes
     -----
-    The score is provisional, and blind to lost information: read it beside the reconstruction
-    error. That is the share of the variance of X that is lost by the encoder's `inverse_transform`
-    (or `decode`), on rows that the encoder may have been fitted on. Where it has none, or one that
-    loses more, it is the share lost by the best affine map from the latent to X, on rows that the
-    map was not fitted on. The framework is that of Gu et al., arXiv 2604.02751.
+    The score is blind to lost information: read it beside the reconstruction error. Which score
+    predicts generation was measured ("The evidence" in the documentation). The error is the share
+    of the variance of X that is lost by the encoder's `inverse_transform` (or `decode`), on rows
+    that the encoder may have been fitted on. Where it has none, or one that loses more, it is the
+    share lost by the best affine map from the latent to X, on rows that the map was not fitted on.
+    The framework is that of Gu et al., arXiv 2604.02751.
 
     Examples
     --------
@@ -276,10 +291,19 @@ def compare_encoders(
         "max_points": max_points,
         "random_state": seed,
         "device": device,
+        "criterion": resolve_criterion(criterion, features=features),
+        "features": features,
     }
+    unknown = sorted(set(decoders or {}) - set(named))
+    if unknown:
+        raise ValueError(
+            f"decoders names {', '.join(unknown)}, which no encoder is called: the names are "
+            f"{', '.join(named)}."
+        )
     # a generator, so that progress is told as it is made
     audits = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_audit)(name, encoder, X, y, settings) for name, encoder in named.items()
+        delayed(_audit)(name, encoder, X, y, settings | {"decoder": (decoders or {}).get(name)})
+        for name, encoder in named.items()
     )
     records = []
     for record in audits:
@@ -294,6 +318,7 @@ def compare_encoders(
         n_samples=n_samples,
         max_points=int(max_points),
         standardize=bool(standardize),
+        criterion=settings["criterion"],
         score_model=score_model if isinstance(score_model, str) else type(score_model).__name__,
         random_state=seed,
     )
@@ -467,6 +492,7 @@ def _ranked(
         [report.row_scores for report in reports],
         weights=[report.row_weights for report in reports],
         stderrs=[record.stderr for record in order],
+        own_stderrs=[report.own_stderr for report in reports],
         samples=[
             (report.n_samples, report.n_rows) if paired else i for i, report in enumerate(reports)
         ],

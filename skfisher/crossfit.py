@@ -196,8 +196,8 @@ def cross_fitted_curve(
     final = dict(zip(left, map_chunks(fit_all, left, n_workers(X)), strict=True))
     final["kernel"] = kernel
     models = [learned_at[k] if k in learned_at else final[winners[k]] for k in range(len(levels))]
-    brought = evaluation.row_penalties(evaluated, one_step=True) if with_rate else None
-    return CurveFit(curve, tuple(models), one_step=True, learning=learning, row_penalties=brought)
+    brought = evaluation.row_contributions(evaluated, one_step=True) if with_rate else ()
+    return CurveFit(curve, tuple(models), True, learning, *brought)
 
 
 def _learn(

@@ -353,10 +353,18 @@ def information_weights(noise_levels: Array) -> Array:
     return like((primitive[-1:] - primitive) / 2, noise_levels)
 
 
-def viv_weights(noise_levels: Array) -> Array:
-    """Weights that turn d_eff / n on the grid into the part of the VIV that the grid covers.
+def viv_weights(noise_levels: Array, n_features: int, *, ends: bool = True) -> Array:
+    """Weights that turn d_eff on the grid into the VIV per dimension.
 
     With t = sigma^2 the VIV 1/2 int (1 - tJ/n) t^(-1/2) dt is int_0^inf d_eff(sigma)/n d sigma.
+
+    Parameters
+    ----------
+    noise_levels : array of shape (T,)
+    n_features : int
+    ends : bool
+        Whether d_eff is continued below the first level by its value there, and the half of
+        mmse(last) / sigma^2 beyond the last one is added; False is what the grid covers.
 
     Returns
     -------
@@ -364,9 +372,15 @@ def viv_weights(noise_levels: Array) -> Array:
     """
     xp = namespace(noise_levels)
     levels = int(noise_levels.shape[0])
-    if levels == 1:
-        return xp.zeros_like(noise_levels)
-    u = to_numpy(xp.log(noise_levels))
-    # d sigma = sigma d log sigma: the spline in log sigma suits a geometric grid
-    basis = to_numpy(xp.eye(levels)) * to_numpy(noise_levels)[:, None]
-    return like(CubicSpline(u, basis).integrate(u[0], u[-1]), noise_levels)
+    inside = xp.zeros_like(noise_levels)
+    if levels > 1:
+        u = to_numpy(xp.log(noise_levels))
+        # d sigma = sigma d log sigma: the spline in log sigma suits a geometric grid
+        basis = to_numpy(xp.eye(levels)) * to_numpy(noise_levels)[:, None]
+        inside = like(CubicSpline(u, basis).integrate(u[0], u[-1]), noise_levels)
+    if ends:
+        place = xp.arange(levels)
+        first = xp.where(place == 0, noise_levels, 0 * noise_levels)
+        last = xp.where(place == levels - 1, noise_levels, 0 * noise_levels)
+        inside = inside + first + last / 2
+    return inside / n_features

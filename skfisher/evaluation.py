@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skfisher._backend.arrays import (
@@ -19,8 +19,8 @@ from skfisher._backend.arrays import (
 from skfisher._backend.draws import normal, permutation
 from skfisher._backend.posterior import map_chunks, n_workers
 from skfisher._backend.rows import inverse_index, inverse_order, recode, sorted_index
-from skfisher.assembly import UpperBound, assemble_curve, penalties_of_rows
-from skfisher.curves import InformationCurve, Validity
+from skfisher.assembly import UpperBound, assemble_curve, contributions_of_rows
+from skfisher.curves import InformationCurve, Validity, select_levels
 from skfisher.forms import FORMS, Asymmetry, FormRows, asymmetry, form_rows, lower_bound
 from skfisher.samples import Sample, independent_rows
 from skfisher.scores.fitting import covariance_eigenvalues
@@ -71,6 +71,8 @@ class CurveFit:
     row_penalties : array of shape (N, T) or None
         What each row of the sample brings to t^2 R: their mean is the curve's complexity penalty.
         None where R was not asked for.
+    row_effective_dimensions : array of shape (N, T) or None
+        The same of d_eff.
     """
 
     curve: InformationCurve
@@ -78,6 +80,22 @@ class CurveFit:
     one_step: bool
     learning: tuple[TrainingLog, ...] = ()
     row_penalties: Array | None = None
+    row_effective_dimensions: Array | None = None
+
+    def at(self, levels: Sequence[int]) -> CurveFit:
+        """The fit at some of its noise levels; see `skfisher.curves.select_levels`."""
+        rows = [self.row_penalties, self.row_effective_dimensions]
+        index = index_like(list(levels), self.curve.noise_levels)
+        penalties, dimensions = (
+            None if r is None else namespace(r).take(r, index, axis=1) for r in rows
+        )
+        return replace(
+            self,
+            curve=select_levels(self.curve, list(levels)),
+            models=tuple(self.models[k] for k in levels),
+            row_penalties=penalties,
+            row_effective_dimensions=dimensions,
+        )
 
 
 class Noise(Sequence[Array]):
@@ -180,8 +198,8 @@ def curve_of_models(
     curve = evaluation.curve(
         evaluated, names, validity or Validity(), one_step=one_step, models=models
     )
-    rows = evaluation.row_penalties(evaluated, one_step=one_step) if with_rate else None
-    return CurveFit(curve, tuple(models), one_step, row_penalties=rows)
+    brought = evaluation.row_contributions(evaluated, one_step=one_step) if with_rate else ()
+    return CurveFit(curve, tuple(models), one_step, (), *brought)
 
 
 def forms_of_batch(
@@ -401,11 +419,13 @@ class Evaluation:
             linearity=[level.linearity for level in evaluated],
         )
 
-    def row_penalties(self, evaluated: Sequence[Level], *, one_step: bool) -> Array:
-        """What each row brings to t^2 R at every level, shape (N, T)."""
+    def row_contributions(
+        self, evaluated: Sequence[Level], *, one_step: bool
+    ) -> tuple[Array, Array]:
+        """What each row brings to t^2 R and to d_eff at every level, each of shape (N, T)."""
         values = self._values(evaluated)
         weights, groups = self.sample.weights, self.sample.groups
-        return penalties_of_rows(
+        return contributions_of_rows(
             values,
             *pooled_means(values, weights=weights, groups=groups),
             self._independent(evaluated),

@@ -22,14 +22,20 @@ class FrechetDistance:
     influence_a : array of shape (N,)
     influence_b : array of shape (M,)
         By how much the value moves with each row's weight, per weight; of mean zero.
-    stderr : float
-        Of the value, rows being independent.
+    stderr_a, stderr_b : float
+        The parts of its standard error that are due to the rows of either, independent as they are.
     """
 
     value: float
     influence_a: Array
     influence_b: Array
-    stderr: float
+    stderr_a: float
+    stderr_b: float
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the value."""
+        return math.hypot(self.stderr_a, self.stderr_b)
 
 
 def frechet_of_samples(A: Array, B: Array, weights: Array | None = None) -> FrechetDistance:
@@ -76,11 +82,11 @@ def frechet_of_samples(A: Array, B: Array, weights: Array | None = None) -> Frec
     of_a = 2 * (a @ gap) + xp.sum(a * (a - a @ forward), axis=1)
     of_b = -2 * (b @ gap) + xp.sum(b * (b - b @ backward), axis=1)
     of_a, of_b = (f - xp.sum(w * f) for f, w in ((of_a, w_a), (of_b, w_b)))
-    variance = sum(
-        float(xp.sum((w * f) ** 2)) / (1 - float(xp.sum(w * w)))
+    errors = (
+        math.sqrt(float(xp.sum((w * f) ** 2)) / (1 - float(xp.sum(w * w))))
         for f, w in ((of_a, w_a), (of_b, w_b))
     )
-    return FrechetDistance(value, of_a, of_b, math.sqrt(variance))
+    return FrechetDistance(value, of_a, of_b, *errors)
 
 
 def frechet_distance(A: Array, B: Array) -> tuple[float, float]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from skfisher._backend.arrays import Array, namespace, to_numpy
-from skfisher._backend.draws import resampled_sums, seed_of
+from skfisher._backend.draws import normal, resampled_sums, seed_of
 
 __all__ = ["Ranking", "check_resamples", "rank_scores", "row_influence"]
 
-_RESAMPLES = 611  # stream of the draws
+_RESAMPLES, _OWN = 611, 612  # streams of the draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,7 @@ def rank_scores(
     *,
     weights: Sequence[Array | None] | None = None,
     stderrs: Sequence[float] | None = None,
+    own_stderrs: Sequence[float] | None = None,
     samples: Sequence[object] | None = None,
     n_resamples: int = 2000,
     confidence: float = 0.95,
@@ -117,6 +118,9 @@ def rank_scores(
         Standard error of each score. Rows that share their noise (equal rows are one) or belong
         together tell less than N independent ones: deviations are scaled to these errors. Where one
         is not finite or zero, and by default, the rows count as independent.
+    own_stderrs : sequence of E float, optional
+        The part of each standard error that it shares with no other score, whatever their rows;
+        normal errors of this size are added to the resamples. Default: none.
     samples : sequence of E hashable, optional
         Scores with equal entries rest on the same rows in the same order and are resampled
         together; others independently. Default: together where N agrees.
@@ -157,6 +161,11 @@ def rank_scores(
     rows = [to_numpy(c) for c in contributions]
     given = [None] * len(rows) if weights is None else list(weights)
     errors = [math.nan] * len(rows) if stderrs is None else [float(error) for error in stderrs]
+    own_errors = [0.0] * len(rows) if own_stderrs is None else [float(e) for e in own_stderrs]
+    errors = [
+        math.sqrt(max(error**2 - own**2, 0.0))
+        for error, own in zip(errors, own_errors, strict=True)
+    ]
     keys = [row.shape[0] for row in rows] if samples is None else list(samples)
     xp = namespace(rows[0])
     size = len(rows)
@@ -179,7 +188,8 @@ def rank_scores(
         sums = resampled_sums(seed_of(random_state), (_RESAMPLES, which), together, n_resamples)
         for place, i in enumerate(members):
             moved[i] = scores[i] + sums[:, place]
-    drawn = xp.stack(moved, axis=1)
+    alone = normal(seed_of(random_state), (_OWN,), slice(0, n_resamples), size, rows[0])
+    drawn = xp.stack(moved, axis=1) + alone * xp.asarray(own_errors)[None, :]
     finite = [math.isfinite(score) for score in scores]
     drawn = xp.where(xp.asarray(finite)[None, :], drawn, -math.inf)
     # rounding must not rank what is equal
@@ -195,7 +205,14 @@ def rank_scores(
     low = math.floor((1 - confidence) / 2 * (n_resamples - 1))
     intervals = tuple((int(best[low, i]), int(last[n_resamples - 1 - low, i])) for i in range(size))
     gaps = [
-        [math.sqrt(_gap_variance(deviations, keys, i, j)) for j in range(size)] for i in range(size)
+        [
+            math.sqrt(
+                _gap_variance(deviations, keys, i, j)
+                + (own_errors[i] ** 2 + own_errors[j] ** 2) * (i != j)
+            )
+            for j in range(size)
+        ]
+        for i in range(size)
     ]
     sure = [
         [i != j and float(win[i, j]) >= (1 + confidence) / 2 for j in range(size)]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from skfisher.criteria import CRITERIA
 from skfisher.curves import InformationCurve
 from skfisher.diagnosis import SERIOUS, Finding
 from skfisher.display.drawing import why_and_dimension, with_error
@@ -114,12 +115,11 @@ def _heading(page: _Page, report: AuditReport) -> None:
     page.say(f"{rows} with seed {report.random_state}, on {report.device}{scaled}")
     page.say(f"encoder: {report.linear}", hang=2)
     page.lines.append("")
-    n_levels = len(report.latent_curve.reasons)
+    meaning = CRITERIA[report.criterion].meaning
     page.pair("diffusability", with_error(report.diffusability, report.diffusability_stderr))
     page.say(
-        f"Minus the mean of t^2 R / d over {n_levels} noise levels of the latent; higher is "
-        f"better. It is provisional and blind to lost information: read it beside a "
-        f"reconstruction error.",
+        f"{meaning[0].upper()}{meaning[1:]}; higher is better. It is blind to lost information: "
+        f"read it beside a reconstruction error.",
         indent=2,
     )
 

@@ -75,14 +75,16 @@ class SurrogateDistance:
     value : float
         Squared Frechet distance: of features, in their squared unit, or of decoded rows along their
         first principal axes, as a share of the variance there. Lower is better.
-    stderr : float
-        Of the rows and of the surrogate's samples; the surrogate is not fitted again.
+    stderr, sampling_stderr : float
+        Of the rows and of the surrogate's samples, which is not fitted again; and of its samples
+        alone, the part that no other surrogate shares.
     row_values : array of shape (N,)
         What each row brings to the value: their weighted mean is the value, which moves with their
         weights as that mean does, to first order.
-    surrogate : Surrogate
-    n_rows, n_generated : int
-        Distinct rows, and samples drawn.
+    surrogate : str
+        "gaussian" or "mixture-k".
+    n_fitted, n_rows, n_generated : int
+        Rows that the surrogate was fitted to, distinct rows compared with, and samples drawn.
     n_columns : int
         Features or axes in which they were compared.
     of_features : bool
@@ -90,8 +92,10 @@ class SurrogateDistance:
 
     value: float
     stderr: float
+    sampling_stderr: float
     row_values: Array
-    surrogate: Surrogate
+    surrogate: str
+    n_fitted: int
     n_rows: int
     n_generated: int
     n_columns: int
@@ -100,7 +104,7 @@ class SurrogateDistance:
     def __repr__(self) -> str:
         return (
             f"SurrogateDistance({self.value:.4g} +- {self.stderr:.2g}, "
-            f"surrogate={self.surrogate.name!r}, n_rows={self.n_rows})"
+            f"surrogate={self.surrogate!r}, n_rows={self.n_rows})"
         )
 
 
@@ -269,8 +273,10 @@ def surrogate_distance(
     return SurrogateDistance(
         value=found.value / unit,
         stderr=found.stderr / unit,
+        sampling_stderr=found.stderr_a / unit,
         row_values=cast_like(brought, given),
-        surrogate=surrogate,
+        surrogate=surrogate.name,
+        n_fitted=surrogate.n_fitted,
         n_rows=rows.shape[0],
         n_generated=n_drawn,
         n_columns=target.shape[1],

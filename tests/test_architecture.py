@@ -35,6 +35,7 @@ ROWS = [
     "decoding",
     "frechet",
     "surrogates",
+    "criteria",
     "geometry",
     "account",
     "bounds",

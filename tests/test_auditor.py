@@ -19,6 +19,7 @@ from skfisher import LatentGeometryAuditor
 from skfisher.encoders import TorchEncoder
 from skfisher.estimators import _auditor as auditor_module
 from skfisher.scores.network import NetworkRecipe
+from skfisher.surrogates import fit_surrogate, surrogate_distance
 
 LEVELS = [0.3, 1.0]
 TERMS = ("dimensional_compression", "tangential_distortion", "encoder_curvature")
@@ -56,6 +57,145 @@ def coarse(monkeypatch):
 
 
 few_levels = pytest.mark.usefixtures("coarse")
+
+
+# -- criteria -------------------------------------------------------------------------------------
+
+
+def powers(rows):
+    return np.concatenate([rows, np.abs(rows)], axis=1)
+
+
+@few_levels
+def test_with_features_the_score_is_the_distance_of_decoded_samples():
+    X, fresh = sample(200), sample(80, seed=1)
+    audit = audited(X, PCA(2), features=powers)
+    report, pca = audit.report_, audit.encoder_
+    assert audit.criterion_ == report.criterion == "surrogate"
+    latent = pca.transform(X)
+    found = surrogate_distance(latent, pca, features=powers)
+    assert audit.diffusability_ == pytest.approx(-found.value, rel=1e-9)
+    assert report.diffusability_stderr == pytest.approx(found.stderr, rel=1e-9)
+    assert report.surrogate.value == pytest.approx(found.value, rel=1e-9)
+    assert_allclose(report.row_scores, -found.row_values)
+    again = surrogate_distance(
+        pca.transform(fresh), pca, features=powers, surrogate=fit_surrogate(latent)
+    )
+    assert audit.score(fresh) == pytest.approx(-again.value, rel=1e-9)
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+@few_levels
+def test_standardized_latents_are_decoded_in_their_own_unit():
+    X = sample(300)
+    scaled = audited(X, PCA(2), features=powers, standardize=True)
+    plain = audited(X, PCA(2), features=powers)
+    error = math.hypot(scaled.report_.diffusability_stderr, plain.report_.diffusability_stderr)
+    assert abs(scaled.diffusability_ - plain.diffusability_) < 3 * error
+    assert error < 0.5
+
+
+@few_levels
+@pytest.mark.parametrize("criterion", ["viv", "complexity"])
+def test_a_criterion_of_the_curve_is_what_its_rows_bring(criterion):
+    X = sample(200)
+    weights = np.random.default_rng(1).uniform(0.5, 2.0, 200)
+    audit = audited(X, bent, criterion=criterion, sample_weight=weights)
+    report, curve = audit.report_, audit.latent_curve_
+    assert audit.criterion_ == criterion
+    assert report.surrogate is None
+    mean = np.average(report.row_scores, weights=report.row_weights)
+    assert mean == pytest.approx(audit.diffusability_, rel=1e-9)
+    if criterion == "viv":
+        unit = 3 / (float(curve.noise_levels[0]) / 0.05)
+        assert audit.diffusability_ == pytest.approx(-curve.viv * unit, rel=1e-9)
+        assert report.diffusability_stderr == pytest.approx(curve.viv_stderr * unit, rel=1e-9)
+    deviations = report.row_weights * (report.row_scores - mean) / report.row_weights.sum()
+    assert np.linalg.norm(deviations) == pytest.approx(report.diffusability_stderr, rel=0.1)
+
+
+@few_levels
+def test_the_unit_of_the_data_changes_no_criterion():
+    X = sample(150)
+    for criterion in ("viv", "complexity"):
+        one, other = (
+            audited(f * X, PCA(2), criterion=criterion, noise_levels=None) for f in (1, 8)
+        )
+        assert other.diffusability_ == pytest.approx(one.diffusability_, rel=1e-9)
+        assert other.score(8 * X[:50]) == pytest.approx(one.score(X[:50]), rel=1e-9)
+
+
+@few_levels
+def test_cached_latents_are_decoded_by_the_decoder_given():
+    X = sample(150)
+    pca = PCA(2).fit(X)
+    cached = audited(pca.transform(X), decoder=pca, features=powers)
+    own = audited(X, FrozenEstimator(pca), decoder=pca.inverse_transform, features=powers)
+    assert cached.diffusability_ == pytest.approx(own.diffusability_, rel=1e-9)
+
+
+class Blocks:
+    """A torch autoencoder of two-dimensional latents of 4 x 4 images, made when torch is there."""
+
+    def __new__(cls):
+        torch = pytest.importorskip("torch")
+
+        class Module(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                generator = torch.Generator().manual_seed(0)
+                axes = torch.linalg.qr(torch.randn(16, 2, generator=generator))[0]
+                self.axes = torch.nn.Parameter(axes)
+
+            def encode(self, x):
+                return (x.flatten(1) @ self.axes).reshape(-1, 2, 1, 1)
+
+            def decode(self, z):
+                return (z.flatten(1) @ self.axes.T).reshape(-1, 1, 4, 4)
+
+        return Module()
+
+
+@few_levels
+def test_torch_decoders_and_features_are_given_images():
+    torch = pytest.importorskip("torch")
+    module = Blocks()
+
+    class Features(torch.nn.Module):
+        def forward(self, images):
+            assert images.shape[1:] == (1, 4, 4)
+            return images.abs().mean(dim=3).flatten(1)
+
+    rng = np.random.default_rng(0)
+    Z = rng.normal(size=(150, 2)) * [2.0, 1.0]
+    X = Z @ module.axes.detach().numpy().T.astype(np.float64)
+    encoder = TorchEncoder(module, input_shape=(1, 4, 4))
+    by_encoder = audited(X, encoder, features=Features())
+    cached = encoder.transform(X)
+    by_latents = audited(cached, decoder=module, features=Features(), latent_shape=(2, 1, 1))
+    assert by_encoder.diffusability_ == pytest.approx(by_latents.diffusability_, rel=1e-4)
+    assert by_encoder.report_.surrogate.n_columns == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"criterion": "luck"},
+            ValueError,
+            "criterion is 'luck': it is one of 'auto', 'surrogate'",
+        ),
+        ({"criterion": "viv", "features": abs}, ValueError, "features were given, which criterion"),
+        ({"features": abs}, ValueError, "cached latents cannot decode: pass decoder="),
+        ({"features": abs, "encoder": bent}, ValueError, "a function cannot decode: pass decoder="),
+        ({"features": abs, "decoder": 3}, TypeError, "decoder is a int without decode"),
+        ({"features": 3, "encoder": PCA(2)}, TypeError, "features is a int, which cannot be"),
+    ],
+)
+@few_levels
+def test_what_a_criterion_lacks_is_named(options, error, message):
+    with pytest.raises(error, match=message):
+        audited(sample(), **options)
 
 
 # -- searches and pipelines -----------------------------------------------------------------------

@@ -280,3 +280,23 @@ def test_what_cannot_be_compared_is_refused(X, encoders, rows, error, message):
 def test_resamples_that_resolve_nothing_are_refused_before_an_audit_is_made(X):
     with pytest.raises(ValueError, match=r"n_resamples is 10: .* 40 or more"):
         compare_encoders([lambda rows: 1 / 0], X, n_resamples=10, **FAST)
+
+
+def test_with_features_encoders_are_compared_by_decoded_samples(X):
+    def squares(rows):
+        return (rows - 5.0) ** 2
+
+    encoders = {"plain": PCA(3), "pair": PCA(2), "latents": PCA(2).fit_transform(X)}
+    decoders = {"latents": PCA(2).fit(X)}
+    found = compare_encoders(encoders, X, features=squares, decoders=decoders, **FAST)
+    assert found.criterion == "surrogate"
+    assert found["pair"].diffusability == pytest.approx(found["latents"].diffusability, rel=1e-9)
+    assert found.to_dict()["criterion"] == "surrogate"
+    # both draw samples of their own, and the audit cannot know that these are the same
+    k, i = ([r.name for r in found.records].index(name) for name in ("pair", "latents"))
+    own = found["pair"].report.own_stderr
+    assert found.difference_stderr[k, i] == pytest.approx(np.sqrt(2) * own, rel=1e-6)
+    with pytest.raises(ValueError, match=r"encoders\['latents'\]: .* cannot decode: pass decoder="):
+        compare_encoders(encoders, X, features=squares, **FAST)
+    with pytest.raises(ValueError, match="decoders names pca, which no encoder is called"):
+        compare_encoders(encoders, X, features=squares, decoders={"pca": PCA(2)}, **FAST)

@@ -149,12 +149,12 @@ def test_viv_weights_integrate_the_effective_dimension(scale, lam):
     d_eff = lam / (lam + (sigma / scale) ** 2)
     root = math.sqrt(lam) * scale
     exact = root * (math.atan(sigma[-1] / root) - math.atan(sigma[0] / root))
-    assert viv_weights(sigma) @ d_eff == pytest.approx(exact, rel=3e-4)
+    assert viv_weights(sigma, 1, ends=False) @ d_eff == pytest.approx(exact, rel=3e-4)
 
 
 def test_one_level_covers_no_part_of_an_integral():
     np.testing.assert_array_equal(information_weights(np.asarray([0.5])), [[0.0]])
-    np.testing.assert_array_equal(viv_weights(np.asarray([0.5])), [0.0])
+    np.testing.assert_array_equal(viv_weights(np.asarray([0.5]), 3, ends=False), [0.0])
 
 
 def assembled(

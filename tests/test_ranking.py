@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import ndtr
 
 from skfisher._backend.draws import resampled_sums
 from skfisher.ranking import rank_scores, row_influence
@@ -322,3 +323,19 @@ def test_rows_that_say_nothing_of_a_finite_score_are_refused():
         rank_scores([], [])
     with pytest.raises(ValueError, match="zip"):
         rank_scores([0.0, 0.0], [row, row], weights=[None])
+
+
+def test_an_error_that_is_not_shared_keeps_scores_from_being_told_apart():
+    rows = np.random.default_rng(4).normal(size=400)
+    error = rows.std() / 20
+    shared = rank_scores([0.3, 0.0], [rows, rows], stderrs=[error] * 2)
+    assert shared.difference_stderr[0, 1] == pytest.approx(0.0, abs=1e-12)
+    own = rank_scores(
+        [0.3, 0.0], [rows, rows], stderrs=[math.hypot(error, 0.2)] * 2, own_stderrs=[0.2] * 2
+    )
+    assert own.difference_stderr[0, 1] == pytest.approx(0.2 * math.sqrt(2), rel=1e-9)
+    assert own.difference_stderr[0, 0] == 0.0
+    exact = ndtr(0.3 / (0.2 * math.sqrt(2)))
+    assert own.win_probability[0, 1] == pytest.approx(exact, abs=4 * math.sqrt(0.25 / 2000))
+    assert shared.separated(0, 1)
+    assert not own.separated(0, 1)

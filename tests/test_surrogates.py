@@ -36,7 +36,7 @@ def test_the_mixture_learns_what_the_gaussian_does_not():
         for family in ("gaussian", "mixture")
     )
     assert one.value > other.value + 5 * np.hypot(one.stderr, other.stderr)
-    assert other.surrogate.n_fitted == other.n_rows == other.n_generated == 800
+    assert other.n_fitted == other.n_rows == other.n_generated == 800
 
 
 def test_an_error_counts_by_what_the_decoder_makes_of_it():

@@ -246,5 +246,5 @@ def test_the_late_candidates_are_those_of_the_library():
     values = [entry["value"] for entry in found["numbers"].values()]
     own = surrogate_distance(Z, decode, features=of_tensors)
     assert values[0] == pytest.approx(own.value, rel=1e-6)
-    assert found["surrogate"] == own.surrogate.name
+    assert found["surrogate"] == own.surrogate
     assert values[2] > values[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 from skfisher._backend.arrays import to_numpy
 from skfisher.compare import EncoderComparison
+from skfisher.criteria import CRITERIA
 from skfisher.display.drawing import COLOURS, MARKERS, Display, log_axis, runs
 
 __all__ = ["ComparisonDisplay"]
@@ -113,7 +114,8 @@ class ComparisonDisplay(Display):
             "diffusability, ± 2 standard errors" + ("\nshaded: not separated" if together else ""),
             loc="left",
         )
-        ax.set_xlabel("$-$ mean of $t^2R/d$   (higher is better)")
+        label = CRITERIA[self.comparison.criterion].label
+        ax.set_xlabel(f"{label}   (higher is better)")
 
     def _draw_errors(self, ax: Any) -> None:
         for k, record in enumerate(self.comparison.records):

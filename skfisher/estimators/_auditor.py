@@ -24,7 +24,8 @@ from skfisher._backend.draws import permutation, seed_of
 from skfisher._backend.rows import recode, sorted_index
 from skfisher._backend.validation import as_groups, as_row_weights
 from skfisher.bounds import Sandwich, fisher_sandwich, information_sandwich, sandwich_levels
-from skfisher.curves import InformationCurve, mean_complexity, select_levels
+from skfisher.criteria import Diffusability, by_curve, by_surrogate, resolve_criterion
+from skfisher.curves import InformationCurve, select_levels
 from skfisher.estimators._common import (
     computing_copy,
     fit_curve,
@@ -37,9 +38,11 @@ from skfisher.estimators._common import (
 from skfisher.estimators._encoding import (
     Container,
     channel_scales,
+    decoding_of,
     draws_its_latents,
     encode_rows,
     encoder_of_means,
+    feature_function,
     fitted_encoder,
     latent_shape_of,
     tolerance_of,
@@ -55,8 +58,9 @@ from skfisher.geometry import (
     nondeterminism,
     plateau_dimension,
 )
-from skfisher.noise import check_noise_levels, default_noise_levels
+from skfisher.noise import check_noise_levels, default_noise_levels, rms_scale
 from skfisher.samples import make_sample
+from skfisher.surrogates import fit_surrogate, surrogate_distance
 
 __all__ = ["LatentGeometryAuditor"]
 
@@ -105,15 +109,28 @@ class LatentGeometryAuditor(BaseEstimator):
     intrinsic_dimension : int or "auto", default="auto"
         Dimension k of the data's tangent spaces. "auto" estimates it; data whose dimension cannot
         be told from that of their affine hull count as filling it.
+    criterion : {"auto", "surrogate", "viv", "complexity"}, default="auto"
+        What `diffusability_` and `score` are, higher being better. "surrogate": minus the Frechet
+        distance between decoded samples of a Gaussian mixture and decoded latents, in features.
+        "viv": minus the velocity irreducible variance, summed over dimensions, over the latent's
+        RMS scale. "complexity": minus the mean of t^2 R / d over 21 levels from 0.05 to 5 times
+        that scale. "auto" is "surrogate" where `features` are given and "complexity" elsewhere.
+    decoder : object or callable, default=None
+        For "surrogate": takes latents, in the library of X, to data, by `decode`,
+        `inverse_transform` or its call, in that order. None is that of the encoder.
+    features : callable or torch module, default=None
+        For "surrogate": takes what the decoder returns, in batches, to one row of numbers each. Let
+        it be the network by which you would judge generated samples.
     verbose : bool, default=False
         Print the progress of what trains.
 
     Attributes
     ----------
     diffusability_ : float
-        Minus the mean of t^2 R / d over 21 levels from 0.05 to 5 times the latent's RMS scale.
-        Higher is better. Provisional, and blind to lost information: put a reconstruction error
-        beside it.
+        By the criterion; higher is better. Blind to what the encoder lost: put a reconstruction
+        error beside it.
+    criterion_ : str
+        The criterion that "auto" became.
     data_curve_, latent_curve_ : InformationCurve
         Of X on `noise_levels`, of the latent on its own grid.
     matched_curve_ : InformationCurve
@@ -174,6 +191,9 @@ class LatentGeometryAuditor(BaseEstimator):
         random_state: Any = 0,
         latent_shape: Any = None,
         intrinsic_dimension: int | str = "auto",
+        criterion: str = "auto",
+        decoder: Any = None,
+        features: Any = None,
         verbose: bool = False,
     ) -> None:
         self.encoder = encoder
@@ -186,6 +206,9 @@ class LatentGeometryAuditor(BaseEstimator):
         self.random_state = random_state
         self.latent_shape = latent_shape
         self.intrinsic_dimension = intrinsic_dimension
+        self.criterion = criterion
+        self.decoder = decoder
+        self.features = features
         self.verbose = verbose
 
     def fit(
@@ -210,16 +233,18 @@ class LatentGeometryAuditor(BaseEstimator):
         Raises
         ------
         TypeError
-            Sparse X; an encoder that cannot be called.
+            Sparse X; an encoder, a decoder or features that cannot be called.
         ValueError
             X as in `FIRateEstimator`; an encoder that does not return one finite row per row of X,
-            or maps all rows to one point, or returns them on another device than X.
+            or maps all rows to one point, or returns them on another device than X; the criterion
+            "surrogate" without a decoder, or one that does not return one finite row per latent.
         """
         checked = read_sample(self, X, reset=True)
         refuse_elsewhere(
             checked, sample_weight=sample_weight, groups=groups, noise_levels=self.noise_levels
         )
         self._check_parameters()
+        self.criterion_: str = resolve_criterion(self.criterion, features=self.features)
         rows = computing_copy(checked, self.device)
         self.device_ = place_of(rows)
         self._seed = seed_of(self.random_state)
@@ -311,33 +336,40 @@ class LatentGeometryAuditor(BaseEstimator):
                 lipschitz,
                 None if means else fit.map,
             )
-        own_fit = CurveFit(
-            select_levels(latent.curve, in_latent[0]),
-            tuple(latent.models[k] for k in in_latent[0]),
-            latent.one_step,
-        )
+        own_fit = latent.at(in_latent[0])
         matched = select_levels(latent.curve, in_latent[1])
         data_curve = select_levels(data.curve, in_data[0])
         preservation = preservation_of(geometry, data_curve, matched)
-        brought = _row_scores(latent, in_latent[0], place)
-
-        self._fit = own_fit
+        self._fit, self._scale = own_fit, rms_scale(Z, weights)
+        if self.criterion_ == "surrogate":
+            self._surrogate = fit_surrogate(Z, sample_weight=weights, random_state=self._seed)
+            found = self._generated(Z, weights, reference)
+        else:
+            # the VIV is an integral, over all levels that were measured
+            whole = self.criterion_ == "viv"
+            found = by_curve(self.criterion_, latent if whole else own_fit, self._scale)
+        brought = found.row_values
+        if found.surrogate is None and place is not None:
+            # rows that were dropped have weight zero: what they bring is not asked for
+            brought = take_rows(brought, place.clip(min=0))
         self.data_curve_ = follow(data_curve, reference)
         self.latent_curve_ = follow(own_fit.curve, reference)
         self.matched_curve_ = follow(matched, reference)
         self.valid_ = self.latent_curve_.valid
         self.sandwiches_ = follow(sandwiches, reference)
         self.sandwich_ = self.sandwiches_.get("fisher_information")
-        score, error = mean_complexity(own_fit.curve)
-        self.diffusability_ = -score
+        self.diffusability_ = found.value
         self.bi_lipschitz_ = (m, L)
         self.scale_ = c
         self.penalties_ = follow(geometry.penalties, reference)
-        found = diagnosis_of(given, image, geometry, rows, data_curve, matched)
-        self.diagnosis_ = follow(found, reference)
+        diagnosis = diagnosis_of(given, image, geometry, rows, data_curve, matched)
+        self.diagnosis_ = follow(diagnosis, reference)
         self.report_ = AuditReport(
             diffusability=self.diffusability_,
-            diffusability_stderr=error,
+            diffusability_stderr=found.stderr,
+            own_stderr=found.own_stderr,
+            criterion=self.criterion_,
+            surrogate=follow(found.surrogate, reference),
             n_samples=n,
             n_rows=X.shape[0],
             standardized=bool(self.standardize),
@@ -364,6 +396,26 @@ class LatentGeometryAuditor(BaseEstimator):
             rows=index_like(rows, reference),
             row_scores=follow(brought, reference),
             row_weights=None if weights is None else follow(like(weights, brought), reference),
+        )
+
+    def _generated(self, Z: Array, weights: Any, reference: Array) -> Diffusability:
+        """Value of "surrogate" on latents as they are measured; decoders are given their own."""
+        image = Z if type(Z) is type(reference) else to_numpy(Z)
+        shift, spread = (None if s is None else like(s, image) for s in (self._shift, self._spread))
+        decode = decoding_of(self.decoder, self.encoder_, self._shape)
+
+        def decoded(rows: Array) -> Any:
+            return decode(rows if shift is None else rows * spread + shift)
+
+        return by_surrogate(
+            surrogate_distance(
+                image,
+                decoded,
+                features=feature_function(self.features, self.encoder_),
+                surrogate=self._surrogate,
+                sample_weight=weights,
+                random_state=self._seed,
+            )
         )
 
     def _curve(
@@ -426,7 +478,7 @@ class LatentGeometryAuditor(BaseEstimator):
         return (Z - cast_like(self._shift, Z)) / cast_like(self._spread, Z)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """`diffusability_` measured on X with the fitted encoder, on the fitted latent grid.
+        """`diffusability_` measured on X with the fitted encoder and the models fitted to latents.
 
         Parameters
         ----------
@@ -444,7 +496,7 @@ class LatentGeometryAuditor(BaseEstimator):
         Warns
         -----
         UnreliableEstimateWarning
-            More than half of the fitted levels are not valid.
+            More than half of the fitted levels are not valid, for a criterion of the curve.
         """
         checked = read_sample(self, X, reset=False)
         refuse_elsewhere(checked, sample_weight=sample_weight)
@@ -452,30 +504,21 @@ class LatentGeometryAuditor(BaseEstimator):
         rows = computing_copy(checked, self.device)
         kept, weights, _, _ = self._some_rows(rows, weights, None)
         latent = self._encode(kept, checked)
-        fit: CurveFit = self._fit
-        curve = curve_of_models(
+        if self.criterion_ == "surrogate":
+            return self._generated(latent, weights, checked).value
+        fitted = self._fit
+        fit = curve_of_models(
             make_sample(latent, weights),
-            like(fit.curve.noise_levels, latent),
-            fit.models,
-            names=fit.curve.score_models,
-            one_step=fit.one_step,
+            like(fitted.curve.noise_levels, latent),
+            fitted.models,
+            names=fitted.curve.score_models,
+            one_step=fitted.one_step,
             n_probes=self.n_probes,
             seed=self._seed,
             bracket=False,
-        ).curve
+        )
         warn_if_unreliable(self.latent_curve_, f"{type(self).__name__}.score")
-        return -mean_complexity(curve)[0]
-
-
-def _row_scores(fit: CurveFit, levels: Sequence[int], place: Any) -> Array:
-    """What each given row brings to minus the mean of t^2 R / n over some levels."""
-    curve = select_levels(fit.curve, list(levels))
-    xp = namespace(curve.noise_levels)
-    finite = [k for i, k in enumerate(levels) if math.isfinite(float(curve.complexity_penalty[i]))]
-    brought = xp.take(fit.row_penalties, index_like(finite, curve.noise_levels), axis=1)
-    score = -xp.mean(brought, axis=1) / curve.n_features
-    # rows that were dropped have weight zero: what they bring is not asked for
-    return score if place is None else take_rows(score, place.clip(min=0))
+        return by_curve(self.criterion_, fit, self._scale).value
 
 
 def _union_of_grids(grids: Sequence[Array]) -> tuple[Array, list[list[int]]]:

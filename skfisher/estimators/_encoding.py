@@ -17,9 +17,11 @@ from skfisher.geometry.images import parts_of
 __all__ = [
     "Container",
     "channel_scales",
+    "decoding_of",
     "draws_its_latents",
     "encode_rows",
     "encoder_of_means",
+    "feature_function",
     "fitted_encoder",
     "latent_shape_of",
     "row_function",
@@ -121,6 +123,51 @@ def encode_rows(encoder: Any, X: Array, container: Container) -> Array:
             f"latent per row, in their order."
         )
     return Z
+
+
+def decoding_of(
+    decoder: Any, encoder: Any, latent_shape: tuple[int, ...] | None
+) -> Callable[[Array], Any]:
+    """Function of rows of latents: of the decoder given, or else of the encoder's own.
+
+    Raises
+    ------
+    TypeError
+        A decoder with neither `decode` nor `inverse_transform` that cannot be called.
+    ValueError
+        No decoder, and an encoder without one.
+    """
+    given = encoder if decoder is None else decoder
+    if is_torch_encoder(given):
+        given = TorchEncoder(given)
+    if isinstance(given, TorchEncoder) and decoder is not None and latent_shape is not None:
+        # it was not asked to encode, and knows no shape of a latent
+        torch_decoder, shape = given, (-1, *latent_shape)
+        return lambda rows: torch_decoder.inverse_transform(namespace(rows).reshape(rows, shape))
+    for name in ("decode", "inverse_transform"):
+        if hasattr(given, name):
+            found: Callable[[Array], Any] = getattr(given, name)
+            return found
+    if decoder is None:
+        what = "cached latents" if encoder is None else f"a {type(encoder).__name__}"
+        raise ValueError(
+            f"criterion='surrogate' compares decoded latents, and {what} cannot decode: pass "
+            f"decoder=, a function from latents to data."
+        )
+    if not callable(given):
+        raise TypeError(
+            f"decoder is a {type(decoder).__name__} without decode, inverse_transform or __call__: "
+            f"pass a function from latents to data."
+        )
+    return given
+
+
+def feature_function(features: Any, encoder: Any) -> Any:
+    """Features as a function; a torch module takes rows of X as the encoder's module does."""
+    if not is_torch_encoder(features):
+        return features
+    shape = getattr(encoder, "input_shape", None)
+    return TorchEncoder(features, input_shape=shape)
 
 
 def draws_its_latents(encoder: Any) -> bool:

@@ -24,6 +24,7 @@ from skfisher.geometry import (
 )
 from skfisher.preservation import Preservation
 from skfisher.ranking import row_influence
+from skfisher.surrogates import SurrogateDistance
 
 __all__ = ["AuditReport"]
 
@@ -32,6 +33,7 @@ _SINGLE = {
     "bi_lipschitz": ("near_pairs", "near_ratios"),
     "penalties": ("pointwise", "anchors", "along_noise"),
     "folds": ("pairs", "anchor_shares"),
+    "surrogate": ("row_values",),
     "linear_map": ("matrix", "basis", "origin", "image"),
 }
 """Fields of a report that belong to single rows, pairs or anchors."""
@@ -44,7 +46,13 @@ class AuditReport:
     Attributes
     ----------
     diffusability, diffusability_stderr : float
-        Minus the mean of t^2 R / d over the latent's own grid; higher is better.
+        By the criterion; higher is better.
+    own_stderr : float
+        The part of the error that other encoders of the same rows do not share.
+    criterion : str
+        Of `skfisher.criteria.CRITERIA`.
+    surrogate : SurrogateDistance or None
+        What stands behind the criterion "surrogate".
     n_samples, n_rows : int
         Rows given, and rows audited (at most `max_points`).
     standardized : bool
@@ -82,8 +90,8 @@ class AuditReport:
     rows : int array of shape (n_rows,)
         Which rows of X were audited.
     row_scores : array of shape (n_rows,)
-        What each of them brings to `diffusability`, which is their mean (weighted, and but for
-        levels where t^2 R met its lower bound).
+        What each of them brings to `diffusability`, which is their mean (weighted; by "complexity"
+        but for levels where t^2 R met its lower bound).
     row_weights : array of shape (n_rows,) or None
     influence : array of shape (n_rows,)
         By how much the score would move without each row, to first order.
@@ -91,6 +99,9 @@ class AuditReport:
 
     diffusability: float
     diffusability_stderr: float
+    own_stderr: float
+    criterion: str
+    surrogate: SurrogateDistance | None
     n_samples: int
     n_rows: int
     standardized: bool
