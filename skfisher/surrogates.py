@@ -27,7 +27,7 @@ from skfisher._backend.draws import normal, permutation, seed_of
 from skfisher._backend.validation import as_row_weights, as_sample
 from skfisher.candidates import best_of, candidate_names, fit_candidate
 from skfisher.channels import flatten_latents
-from skfisher.decoding import as_decoder
+from skfisher.decoders import as_decoder
 from skfisher.evaluation import Noise
 from skfisher.frechet import frechet_of_samples
 from skfisher.noise import default_noise_levels, rms_scale

@@ -32,6 +32,7 @@ ROWS = [
     "learned",
     "crossfit",
     "conditional",
+    "decoders",
     "decoding",
     "frechet",
     "surrogates",

@@ -12,7 +12,8 @@ import torch
 
 from benchmarks.zoo.data import to_uint8
 from skfisher.curves import InformationCurve
-from skfisher.decoding import DecodedError, Denoising, denoise_held_out, linear_decoder
+from skfisher.decoders import linear_decoder
+from skfisher.decoding import DecodedError, Denoising, denoise_held_out
 from skfisher.encoders import TorchEncoder
 from skfisher.evaluation import curve_of_models
 from skfisher.noise import default_noise_levels, window_weights
