@@ -13,6 +13,7 @@ __all__ = [
     "ENCODERS",
     "EPSILON_RUNS",
     "IMAGE_SIZE",
+    "LEARNING_RATES",
     "N_GENERATED",
     "PROFILED",
     "REDUCED",
@@ -27,6 +28,8 @@ DATASETS = ("fashion", "photographs")
 IMAGE_SIZE = 32
 N_GENERATED = 2_500
 DISTORTED_BASE = "vae32-w0.005"
+LEARNING_RATES = {"fashion": 1e-2}
+"""Of the encoders' training, where it is not the default of `families.train`."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ FAMILIES = (
     "spectral",
     "pca",
 )
-LEARNING_RATE = 1e-2
 CLIP = 1.0
 GAUGE = 0.01
 MARGINS = 0.25, 0.1  # of the aligned family: the cosine's, and that between the cosines
@@ -96,6 +95,7 @@ def train(
     seed: int = 0,
     steps: int = 1500,
     batch: int = 96,
+    learning_rate: float = 3e-3,
     device: str = "cpu",
     features: np.ndarray | None = None,
     progress: Progress | None = None,
@@ -113,6 +113,8 @@ def train(
         Of Adam; the geometry family takes as many for its encoder and then for its decoder, each
         about half the work of a joint step.
     batch : int
+    learning_rate : float
+        The largest, of one cycle.
     device : str
     features : array of shape (N, F), optional
         Of the training images, for the aligned family.
@@ -140,7 +142,7 @@ def train(
         features = _standardised(features, len(images.train), config)
     else:
         features = None
-    run = _Run(config, model, images.train, features, seed, steps, batch)
+    run = _Run(config, model, images.train, features, seed, steps, batch, learning_rate)
     facts = run.complete(progress, checkpoint)
     return model.eval(), facts
 
@@ -340,9 +342,10 @@ class _Run:
         seed: int,
         steps: int,
         batch: int,
+        learning_rate: float,
     ) -> None:
         self.config, self.model, self.images, self.features = config, model, images, features
-        self.steps, self.batch = steps, batch
+        self.steps, self.batch, self.learning_rate = steps, batch, learning_rate
         self.device = model.scale.device
         self.draws = torch.Generator().manual_seed(seed)
         self.alignment: nn.Module | None = None
@@ -359,6 +362,7 @@ class _Run:
             "seed": seed,
             "steps": steps,
             "batch": batch,
+            "learning_rate": learning_rate,
             "images": list(images.shape),
         }
 
@@ -389,9 +393,9 @@ class _Run:
                 continue
             if first == 0 and stage == 1:
                 self._fix_latents()
-            optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE)
+            optimiser = torch.optim.Adam(parameters, lr=self.learning_rate)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, LEARNING_RATE, total_steps=self.steps, cycle_momentum=False
+                optimiser, self.learning_rate, total_steps=self.steps, cycle_momentum=False
             )
             if first > 0 and saved is not None:
                 saved.restore_optimizer(optimiser)

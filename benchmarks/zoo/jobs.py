@@ -21,6 +21,7 @@ from benchmarks.zoo.config import (
     DISTORTED_BASE,
     ENCODERS,
     EPSILON_RUNS,
+    LEARNING_RATES,
     N_GENERATED,
     PROFILED,
     SPATIAL_BUDGETS,
@@ -212,6 +213,8 @@ def _encoder_job(dataset: str, config: EncoderConfig) -> Job:
             options = {"seed": 0, "device": zoo.device, "checkpoint": checkpoint}
             if config.family == "aligned":
                 options["features"] = zoo.features("train")
+            if config.family != "nvae" and dataset in LEARNING_RATES:
+                options["learning_rate"] = LEARNING_RATES[dataset]
             trainer = train_nvae if config.family == "nvae" else train
             made, facts = trainer(config, zoo.images, **options)
             write_weights(made, path)
