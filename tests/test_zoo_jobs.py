@@ -139,3 +139,15 @@ def test_the_status_counts_what_is_done(zoo, tmp_path, capsys):
         "1",
         "47",
     ]
+
+
+def test_data_sets_take_turns_so_that_seeds_come_after_each_other(tmp_path):
+    given = options(tmp_path, "small", ["pca16", "pca32"])
+    given.dataset = ["fashion", "photographs"]
+    keys = [job.key.removeprefix("generator/") for job in command._jobs(given)]
+    assert keys[:4] == [
+        f"{dataset}/{name}/mlp-flow-small-0"
+        for name in ("pca16", "pca32")
+        for dataset in ("fashion", "photographs")
+    ]
+    assert [key[-1] for key in keys] == [seed for seed in "012" for _ in range(4)]

@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from benchmarks import _record
@@ -67,12 +68,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
+    """Runs stage by stage; the data sets take turns, so that a first seed is done of both early."""
     names = None if options.encoder is None else tuple(options.encoder)
     return [
         job
         for stage in options.stage
-        for dataset in options.dataset
-        for job in stage_jobs(stage, dataset, names)
+        for turn in zip_longest(*(stage_jobs(stage, d, names) for d in options.dataset))
+        for job in turn
+        if job is not None
     ]
 
 
