@@ -300,3 +300,34 @@ def test_with_features_encoders_are_compared_by_decoded_samples(X):
         compare_encoders(encoders, X, features=squares, **FAST)
     with pytest.raises(ValueError, match="decoders names pca, which no encoder is called"):
         compare_encoders(encoders, X, features=squares, decoders={"pca": PCA(2)}, **FAST)
+
+
+def test_torch_autoencoders_of_images_are_compared_by_a_network():
+    torch = pytest.importorskip("torch")
+
+    class Autoencoder(torch.nn.Module):
+        def __init__(self, seed, bend):
+            super().__init__()
+            generator = torch.Generator().manual_seed(seed)
+            axes = torch.linalg.qr(torch.randn(16, 3, generator=generator))[0]
+            self.axes, self.bend = torch.nn.Parameter(axes), bend
+
+        def encode(self, x):
+            z = x.flatten(1) @ self.axes
+            return torch.cat([z[:, :2], z[:, 2:] + self.bend * torch.sin(4 * z[:, :1])], dim=1)
+
+        def decode(self, z):
+            last = z[:, 2:] - self.bend * torch.sin(4 * z[:, :1])
+            return (torch.cat([z[:, :2], last], dim=1) @ self.axes.T).reshape(-1, 1, 4, 4)
+
+    class Network(torch.nn.Module):
+        def forward(self, images):
+            assert images.shape[1:] == (1, 4, 4)
+            return images.abs().flatten(1)
+
+    images = np.random.default_rng(0).normal(size=(300, 1, 4, 4)).astype(np.float32)
+    encoders = {"flat": Autoencoder(0, 0.0), "bent": Autoencoder(0, 2.0)}
+    found = compare_encoders(encoders, images, features=Network(), **FAST)
+    assert [record.name for record in found.records] == ["flat", "bent"]
+    assert found.records[0].separated_from_next
+    assert found["flat"].report.surrogate.n_columns == 16

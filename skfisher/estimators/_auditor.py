@@ -119,8 +119,9 @@ class LatentGeometryAuditor(BaseEstimator):
         For "surrogate": takes latents, in the library of X, to data, by `decode`,
         `inverse_transform` or its call, in that order. None is that of the encoder.
     features : callable or torch module, default=None
-        For "surrogate": takes what the decoder returns, in batches, to one row of numbers each. Let
-        it be the network by which you would judge generated samples.
+        For "surrogate": takes what the decoder returns, in batches, to one row of numbers each; a
+        torch module is given it in the shape in which the encoder's module takes its input. Let it
+        be the network by which you would judge generated samples.
     verbose : bool, default=False
         Print the progress of what trains.
 
