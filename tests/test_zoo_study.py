@@ -435,6 +435,23 @@ def test_a_study_with_other_seeds_agrees_and_a_worse_one_does_not():
     assert "does not agree" in repr(worse)
 
 
+def test_a_reduced_study_is_asked_for_its_numbers_too():
+    rows = study_rows(encoders=FEW, datasets=("fashion",), budgets=("small",), more=False)
+    found = agreement(rows, rows)
+    assert found.agrees
+    assert len(found.numbers) == len(FEW) * 10  # seven candidates, two rivals, one late
+    assert all(row["inside"] for row in found.numbers)
+
+    def moved(row):
+        entry = row["numbers"]["truth"]
+        return {"numbers": row["numbers"] | {"truth": entry | {"value": entry["value"] + 1.0}}}
+
+    other = agreement(changed(rows, "candidates", moved), rows)
+    assert not other.agrees
+    assert {row["number"] for row in other.numbers if not row["inside"]} == {"truth"}
+    assert "! ae16" in repr(other)
+
+
 def test_prediction_intervals_cover():
     rng = np.random.default_rng(7)
     inside = total = 0

@@ -31,7 +31,7 @@ from benchmarks.zoo.rows import RowStore, read_rows
 
 RESULTS = Path(__file__).parents[1] / "results" / "zoo"
 KINDS = ("encoder", "generator", "candidates", "late", "floor", "profile")
-REDUCED_STAGES = ("floor", "encoders", "small", "candidates")
+REDUCED_STAGES = ("floor", "encoders", "small", "candidates", "late")
 IDLE_SECONDS = 5.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.zoo.correlates import spearman_of
-from benchmarks.zoo.table import read_table
+from benchmarks.zoo.table import Table, read_table
 
 __all__ = ["Agreement", "agreement"]
 
@@ -25,12 +25,16 @@ class Agreement:
     rows : tuple of dict
         Per setting and encoder: `found` and `committed` log Frechet distance, and the ends of the
         prediction interval.
+    numbers : tuple of dict
+        Per data set, encoder and number that was measured on it with an error: the same, the
+        interval being that of the committed number.
     rank_correlation : mapping of str to float
         Spearman of the two, per setting.
     confidence : float
     """
 
     rows: tuple[dict[str, Any], ...]
+    numbers: tuple[dict[str, Any], ...]
     rank_correlation: Mapping[str, float]
     confidence: float
 
@@ -41,15 +45,28 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Whether no fewer are inside than chance leaves in 99 of 100 studies."""
+        """Whether no fewer distances are inside than chance leaves in 99 of 100 studies, and all
+        numbers but a hundredth, which are measured on the same images.
+        """
         needed = stats.binom.ppf(0.01, len(self.rows), self.confidence)
-        return bool(self.rows) and self.inside >= needed
+        outside = sum(not row["inside"] for row in self.numbers)
+        return bool(self.rows) and self.inside >= needed and outside <= len(self.numbers) / 100
 
     def __repr__(self) -> str:
         lines = [
             f"{self.inside} of {len(self.rows)} log Frechet distances inside their "
             f"{100 * self.confidence:g} % prediction interval: "
             + ("agrees" if self.agrees else "does not agree")
+        ]
+        outside = [row for row in self.numbers if not row["inside"]]
+        lines.append(
+            f"{len(self.numbers) - len(outside)} of {len(self.numbers)} numbers of encoders inside "
+            f"their {100 * self.confidence:g} % interval"
+        )
+        lines += [
+            f"! {row['encoder']:<18} {row['number']} {row['found']:.4g} in "
+            f"[{row['low']:.4g}, {row['high']:.4g}]  {row['dataset']}"
+            for row in outside
         ]
         lines += [f"{s}: rank correlation {r:.2f}" for s, r in self.rank_correlation.items()]
         for row in self.rows:
@@ -105,4 +122,30 @@ def agreement(reduced_rows: Any, committed_rows: Any, confidence: float = 0.95) 
             "reduced_rows and committed_rows have no encoder and setting in common with at least "
             "two committed seeds: run `python -m benchmarks.zoo collect` first."
         )
-    return Agreement(tuple(rows), ranks, confidence)
+    return Agreement(tuple(rows), _numbers(reduced, committed, confidence), ranks, confidence)
+
+
+def _numbers(reduced: Table, committed: Table, confidence: float) -> tuple[dict[str, Any], ...]:
+    quantile = float(stats.norm.ppf(0.5 + confidence / 2))
+    rows = []
+    for dataset, numbers in reduced.numbers.items():
+        for number, values in numbers.items():
+            known = committed.numbers.get(dataset, {}).get(number, {})
+            errors = committed.stderrs.get(dataset, {}).get(number, {})
+            for name, value in values.items():
+                before, error = known.get(name, math.nan), errors.get(name, math.nan)
+                if math.isfinite(before) and math.isfinite(error):
+                    half = quantile * error + 1e-9 * abs(before)  # rounding, where it is exact
+                    rows.append(
+                        {
+                            "dataset": dataset,
+                            "encoder": name,
+                            "number": number,
+                            "found": value,
+                            "committed": before,
+                            "low": before - half,
+                            "high": before + half,
+                            "inside": abs(value - before) <= half,
+                        }
+                    )
+    return tuple(rows)
