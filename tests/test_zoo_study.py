@@ -29,6 +29,7 @@ from benchmarks.zoo.table import (
     missing_runs,
     read_table,
 )
+from skfisher.criteria import CRITERIA
 from skfisher.rivals import RIVALS
 
 FEW = tuple(
@@ -542,6 +543,15 @@ def test_the_page_draws_every_picture_and_takes_figures_from_the_rows(
     assert f"{means(summary)['truth']['spearman']:.2f}" in answer
     lines = (tmp_path / "made" / "evidence.csv").read_text().splitlines()
     assert len(lines) == 1 + len(summary["correlations"]["rows"])
+
+
+def test_the_page_shows_what_the_library_takes(page, summary, monkeypatch):
+    assert set(page.SHIPPED.values()) <= declared_numbers().keys()
+    assert {name.split(",")[0] for name in page.SHIPPED} == CRITERIA.keys()
+    monkeypatch.setattr(page, "SHIPPED", {"viv": "hindsight"})
+    made = page.shipped(summary)
+    assert "``hindsight`` (after the fact)" in made
+    assert f"{means(summary)['hindsight']['spearman']:.2f}" in made
 
 
 def test_the_page_without_rows_says_what_is_missing(page, tmp_path):
