@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from skfisher._backend.arrays import Array, namespace
+from skfisher._backend.arrays import Array, namespace, to_numpy
+from skfisher._backend.rows import sum_by_code
 
 __all__ = ["FrechetDistance", "frechet_distance", "frechet_of_samples"]
 
@@ -38,7 +39,9 @@ class FrechetDistance:
         return math.hypot(self.stderr_a, self.stderr_b)
 
 
-def frechet_of_samples(A: Array, B: Array, weights: Array | None = None) -> FrechetDistance:
+def frechet_of_samples(
+    A: Array, B: Array, weights: Array | None = None, groups: Any = None
+) -> FrechetDistance:
     """|m_A - m_B|^2 + tr(S_A + S_B) - 2 tr (S_A^1/2 S_B S_A^1/2)^1/2 of independent samples.
 
     Parameters
@@ -47,6 +50,8 @@ def frechet_of_samples(A: Array, B: Array, weights: Array | None = None) -> Frec
         At least two rows each.
     weights : array of shape (M,), optional
         Of the rows of B.
+    groups : int array of shape (M,), optional
+        Rows of B with one number enter its error as one.
 
     Returns
     -------
@@ -82,10 +87,7 @@ def frechet_of_samples(A: Array, B: Array, weights: Array | None = None) -> Frec
     of_a = 2 * (a @ gap) + xp.sum(a * (a - a @ forward), axis=1)
     of_b = -2 * (b @ gap) + xp.sum(b * (b - b @ backward), axis=1)
     of_a, of_b = (f - xp.sum(w * f) for f, w in ((of_a, w_a), (of_b, w_b)))
-    errors = (
-        math.sqrt(float(xp.sum((w * f) ** 2)) / (1 - float(xp.sum(w * w))))
-        for f, w in ((of_a, w_a), (of_b, w_b))
-    )
+    errors = _error(of_a, w_a, None), _error(of_b, w_b, groups)
     return FrechetDistance(value, of_a, of_b, *errors)
 
 
@@ -117,6 +119,15 @@ def frechet_distance(A: Array, B: Array) -> tuple[float, float]:
     both = found.influence_a + found.influence_b
     xp, n_rows = namespace(both), both.shape[0]
     return found.value, math.sqrt(float(xp.sum(both**2)) / (n_rows * (n_rows - 1)))
+
+
+def _error(influence: Array, weights: Array, groups: Any) -> float:
+    """Standard error of a weighted mean of influences, groups counting as one row each."""
+    moved, shares = to_numpy(weights * influence), to_numpy(weights)
+    if groups is not None:
+        n_groups = int(groups.max()) + 1
+        moved, shares = (sum_by_code(values, groups, n_groups) for values in (moved, shares))
+    return math.sqrt(float((moved**2).sum()) / (1 - float((shares**2).sum())))
 
 
 def _moments(X: Array, weights: Array | None) -> tuple[Array, Array, Array, Any]:

@@ -24,7 +24,7 @@ from skfisher._backend.arrays import (
     to_numpy,
 )
 from skfisher._backend.draws import normal, permutation, seed_of
-from skfisher._backend.validation import as_row_weights, as_sample
+from skfisher._backend.validation import as_groups, as_row_weights, as_sample
 from skfisher.candidates import best_of, candidate_names, fit_candidate
 from skfisher.channels import flatten_latents
 from skfisher.decoders import as_decoder
@@ -188,6 +188,7 @@ def surrogate_distance(
     n_generated: int | None = None,
     resolution: float = 0.0,
     sample_weight: Any = None,
+    groups: Any = None,
     random_state: Any = 0,
 ) -> SurrogateDistance:
     """Frechet distance of decoded surrogate samples to decoded latents.
@@ -212,6 +213,8 @@ def surrogate_distance(
         samples: a generator with one scale for all directions resolves small ones badly, which a
         mixture does not know.
     sample_weight : array-like of shape (N,), default=None
+    groups : array-like of shape (N,), default=None
+        Rows of one group enter the error as one.
     random_state : int, RandomState, Generator or None
 
     Returns
@@ -254,7 +257,7 @@ def surrogate_distance(
             f"features is a {type(features).__name__}, which cannot be called: pass a function of "
             f"what decode returns."
         )
-    sample = _sample(given, sample_weight)
+    sample = _sample(given, sample_weight, groups)
     rows, w = sample.X, sample.weights
     n_drawn = rows.shape[0] if n_generated is None else int(n_generated)
     drawn = like(surrogate.model.sample(n_drawn, seed + _DRAWN), rows)
@@ -266,7 +269,7 @@ def surrogate_distance(
     unit = 1.0
     if features is None:
         target, made, unit = _along_axes(target, made, w, seed)
-    found = frechet_of_samples(made, target, w)
+    found = frechet_of_samples(made, target, w, sample.groups)
     brought = (found.value + found.influence_b) / unit
     if sample.place is not None:  # rows of no weight were dropped: what they bring is not asked for
         brought = take_rows(brought, sample.place.clip(min=0))
@@ -284,10 +287,11 @@ def surrogate_distance(
     )
 
 
-def _sample(given: Array, sample_weight: Any) -> Sample:
+def _sample(given: Array, sample_weight: Any, groups: Any = None) -> Sample:
     xp = namespace(given)
     weights = as_row_weights(sample_weight, given.shape[0])
-    return make_sample(xp.astype(given, xp.float64), weights)
+    codes = as_groups(groups, given.shape[0])
+    return make_sample(xp.astype(given, xp.float64), weights, codes)
 
 
 def _seen(

@@ -95,6 +95,21 @@ def test_rows_say_what_they_bring(rng):
     assert repeated.value == pytest.approx(found.value, rel=1e-10)
 
 
+def test_rows_of_one_group_enter_the_error_as_one():
+    Z = modes(400)
+    groups = np.arange(400) // 4
+    alike = Z.repeat(4, axis=0) + 1e-9 * np.random.default_rng(0).normal(size=(1600, 2))
+    options = {"features": np.abs, "surrogate": "gaussian", "n_generated": 400}
+    one = surrogate_distance(Z, np.eye(2), **options)
+    fourfold = surrogate_distance(alike, np.eye(2), groups=np.arange(1600) // 4, **options)
+    assert fourfold.stderr == pytest.approx(one.stderr, rel=0.01)
+    single = surrogate_distance(Z, np.eye(2), groups=np.arange(400), **options)
+    assert single.stderr == pytest.approx(one.stderr, rel=1e-9)
+    mixed = surrogate_distance(Z, np.eye(2), groups=groups, **options)
+    assert mixed.value == one.value
+    assert mixed.stderr == pytest.approx(one.stderr, rel=0.3)
+
+
 def test_a_decoder_may_return_images_and_features_take_them_as_they_are():
     Z = modes(60)
 

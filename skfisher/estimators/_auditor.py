@@ -344,7 +344,7 @@ class LatentGeometryAuditor(BaseEstimator):
         self._fit, self._scale = own_fit, rms_scale(Z, weights)
         if self.criterion_ == "surrogate":
             self._surrogate = fit_surrogate(Z, sample_weight=weights, random_state=self._seed)
-            found = self._generated(Z, weights, reference)
+            found = self._generated(Z, reference, weights, codes)
         else:
             # the VIV is an integral, over all levels that were measured
             whole = self.criterion_ == "viv"
@@ -399,7 +399,9 @@ class LatentGeometryAuditor(BaseEstimator):
             row_weights=None if weights is None else follow(like(weights, brought), reference),
         )
 
-    def _generated(self, Z: Array, weights: Any, reference: Array) -> Diffusability:
+    def _generated(
+        self, Z: Array, reference: Array, weights: Any, codes: Any = None
+    ) -> Diffusability:
         """Value of "surrogate" on latents as they are measured; decoders are given their own."""
         image = Z if type(Z) is type(reference) else to_numpy(Z)
         shift, spread = (None if s is None else like(s, image) for s in (self._shift, self._spread))
@@ -415,6 +417,7 @@ class LatentGeometryAuditor(BaseEstimator):
                 features=feature_function(self.features, self.encoder_),
                 surrogate=self._surrogate,
                 sample_weight=weights,
+                groups=codes,
                 random_state=self._seed,
             )
         )
@@ -506,7 +509,7 @@ class LatentGeometryAuditor(BaseEstimator):
         kept, weights, _, _ = self._some_rows(rows, weights, None)
         latent = self._encode(kept, checked)
         if self.criterion_ == "surrogate":
-            return self._generated(latent, weights, checked).value
+            return self._generated(latent, checked, weights).value
         fitted = self._fit
         fit = curve_of_models(
             make_sample(latent, weights),
