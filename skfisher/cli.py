@@ -27,6 +27,7 @@ from skfisher._backend.rows import sorted_index
 from skfisher._version import __version__
 from skfisher.channels import channel_report, flatten_latents
 from skfisher.compare import EncoderComparison, EncoderRecord, compare_encoders
+from skfisher.criteria import CRITERIA
 from skfisher.crossfit import FAMILIES
 from skfisher.curves import InformationCurve
 from skfisher.display import ComparisonDisplay, InformationCurveDisplay
@@ -167,9 +168,9 @@ def _demo_notes(comparison: EncoderComparison) -> list[str]:
     error = float(comparison.difference_stderr[names.index(PARENT), names.index(WARPED)])
     apart = [" and ".join(run) for run in comparison.not_separated()]
     return [
-        "score: minus the mean of t^2 R / d over 21 noise levels, 0.05 to 5 times the latent's RMS "
-        "scale; higher is better. It is provisional (which number predicts generation is an open "
-        "experiment) and blind to lost information: read it beside the reconstruction error.",
+        f"score: {CRITERIA[comparison.criterion].meaning}; higher is better. With the features of "
+        "a network the score is of decoded samples, which predicts generation better. It is blind "
+        "to lost information: read it beside the reconstruction error.",
         "+- is one standard error: the sample's, the noise's and the probes'. Where levels are not "
         "valid (column valid: the share that is) the score model errs as well, by an amount that "
         "is not in it.",

@@ -45,7 +45,9 @@ CRITERIA: Mapping[str, Criterion] = {
         r"$-$ VIV over all dimensions / RMS scale",
     ),
     "complexity": Criterion(
-        "", "minus the mean of t^2 R / d over the latent's own grid", r"$-$ mean of $t^2R/d$"
+        "",
+        "minus the mean of t^2 R / d over noise levels of 0.05 to 5 times the latent's RMS scale",
+        r"$-$ mean of $t^2R/d$",
     ),
 }
 """Numbers that `criterion` may name; "auto" chooses among them, see `resolve_criterion`."""

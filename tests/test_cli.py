@@ -97,7 +97,7 @@ def test_demo_tells_what_it_found(demo):
     table = next(part for part in text.split("\n\n") if part.strip().startswith("rank"))
     assert table.split("\n")[0].split() == COMPARISON_HEADERS
     assert len(table.strip().splitlines()) == 2 + len(encoders)
-    for words in ("provisional", "blind to lost information", "separated", "valid"):
+    for words in ("minus the mean of t^2 R / d", "blind to lost information", "separated", "valid"):
         assert words in text
     assert "reconstruction by inverse_transform" in text
     assert all(len(row) <= 90 for row in text.splitlines() if str(out) not in row)

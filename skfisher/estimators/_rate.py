@@ -108,8 +108,9 @@ class FIRateEstimator(FisherInformationEstimator):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Minus the mean of t^2 R / n over the fitted noise levels, measured on X.
 
-        Provisional: which number best predicts generation is an open experiment, and this one does
-        not see lost information. Put a reconstruction error beside it.
+        Of one space. Over latents of different encoders it predicts generation badly ("The
+        evidence" in the documentation): to compare those, take `LatentGeometryAuditor` with
+        features. It does not see lost information: put a reconstruction error beside it.
 
         Parameters
         ----------
