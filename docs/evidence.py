@@ -6,6 +6,7 @@ Written at build time to docs/generated/evidence*; the page says what is missing
 import csv
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 from render import escape, table, words
@@ -167,24 +168,37 @@ def answer(summary):
         return "No candidate can be judged yet.\n\n"
     datasets = list(dict.fromkeys(s["dataset"] for s in main))
     chosen, left = means[choice_name(level)], means[left_out_name(level)]
+    without = Counter(
+        " + ".join(terms) for terms in summary["choices"][level]["without_family"].values() if terms
+    )
+    picked = ", ".join(
+        f"{terms_of(name.split(' + '))} for {count}" for name, count in without.most_common()
+    )
     lines = [
-        f"Over {chosen['n']} encoders on {' and '.join(datasets)}, "
-        f"{len(main)} settings of the MLP flow, the choice that does best on families it did not "
-        f"see needs {needs(level)}: {terms_of(summary['choices'][level]['terms'])}. Its Spearman "
-        f"with generation is {r(chosen['spearman'])}{span(chosen)} over all encoders "
-        f"(resampling families:{span(chosen, 'family_low', 'family_high') or ' n/a'}), "
+        f"Over {chosen['n']} encoders on {' and '.join(datasets)}, {len(main)} settings of the MLP "
+        f"flow. With {needs(level)}, where choices do best on families that they did not see, one "
+        f"half of the families chooses {terms_of(summary['choices'][level]['terms'])}: Spearman "
+        f"with generation {r(chosen['spearman'])}{span(chosen)} over all encoders, "
         f"{r(field(others, choice_name(level)))} without the distortions, "
-        f"{r(field(judged, choice_name(level)))} on the judging half, and {r(left['spearman'])} "
-        f"where each family is judged by a choice made without it."
+        f"{r(field(judged, choice_name(level)))} on the judging half. Choices made without one "
+        f"family ({picked}) order the families left out with {r(left['spearman'])}{span(left)}."
     ]
-    rival = chosen.get("rival")
-    if rival:
-        gap = chosen.get("over_best_rival")
+    default = SHIPPED["surrogate, with features"]
+    if default in means:
+        own = means[default]
         lines.append(
-            f"The strongest rival, in either direction, is ``{rival}`` with "
-            f"{r(means[rival]['spearman'])}{span(means[rival])}; the choice is ahead of it by "
-            f"{r(gap)}{span(chosen, 'over_low', 'over_high')}."
+            f"What the library takes with features, ``{default}``, has {r(own['spearman'])}"
+            f"{span(own)} (by family:{span(own, 'family_low', 'family_high') or ' n/a'}), "
+            f"{r(field(others, default))} without the distortions, and {r(own['worst'])} in the "
+            f"worst setting."
         )
+        rival = own.get("rival")
+        if rival:
+            lines.append(
+                f"The strongest rival, in either direction, is ``{rival}`` with "
+                f"{r(means[rival]['spearman'])}{span(means[rival])}; the library's number is ahead "
+                f"of it by {r(own.get('over_best_rival'))}{span(own, 'over_low', 'over_high')}."
+            )
     ceilings = [s["reliability"]["ceiling"] for s in main]
     if all(c is not None for c in ceilings):
         lines.append(f"No correlation can be above {min(ceilings):.2f}, the seeds' own ceiling.")
