@@ -12,7 +12,33 @@ from skfisher._backend.validation import as_sample
 from skfisher.channels import flatten_latents
 from skfisher.noise import rms_scale
 
-__all__ = ["as_decoder", "linear_decoder"]
+__all__ = ["as_decoder", "decode_function", "linear_decoder"]
+
+
+def decode_function(decoder: Any, *, name: str = "decoder") -> Callable[[Any], Any]:
+    """`decode`, `inverse_transform` or the decoder itself, whichever comes first.
+
+    Raises
+    ------
+    TypeError
+        A decoder that cannot be called; the message calls it `name`.
+
+    Examples
+    --------
+    >>> decode_function(abs)(-3)
+    3
+    """
+    for method in ("decode", "inverse_transform"):
+        if hasattr(decoder, method):
+            found: Callable[[Any], Any] = getattr(decoder, method)
+            return found
+    if not callable(decoder):
+        raise TypeError(
+            f"{name} is a {type(decoder).__name__} without decode or inverse_transform, which "
+            f"cannot be called: pass a decoder, or a function of latents."
+        )
+    function: Callable[[Any], Any] = decoder
+    return function
 
 
 def as_decoder(
@@ -47,16 +73,7 @@ def as_decoder(
                 f"({n}, D), or a function."
             )
         return lambda rows: xp.matmul(rows, A)
-    function = decode
-    for method in ("decode", "inverse_transform"):
-        if hasattr(decode, method):
-            function = getattr(decode, method)
-            break
-    if not callable(function):
-        raise TypeError(
-            f"decode is a {type(decode).__name__}, which cannot be called: pass a function of rows "
-            f"of Z, an object with decode or inverse_transform, or a matrix."
-        )
+    function = decode_function(decode, name="decode")
 
     def decoded(rows: Array) -> Array:
         found = function(cast_like(rows, reference))

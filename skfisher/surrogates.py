@@ -88,6 +88,9 @@ class SurrogateDistance:
     n_columns : int
         Features or axes in which they were compared.
     of_features : bool
+    reason : str
+        Why the value may not be believed; empty where it may: covariances of more columns than rows
+        are not determined, and the distance is then mostly that of the samples' own scatter.
     """
 
     value: float
@@ -100,6 +103,7 @@ class SurrogateDistance:
     n_generated: int
     n_columns: int
     of_features: bool
+    reason: str
 
     def __repr__(self) -> str:
         return (
@@ -273,6 +277,8 @@ def surrogate_distance(
     brought = (found.value + found.influence_b) / unit
     if sample.place is not None:  # rows of no weight were dropped: what they bring is not asked for
         brought = take_rows(brought, sample.place.clip(min=0))
+    fewest, columns = min(rows.shape[0], n_drawn), target.shape[1]
+    reason = f"{fewest} rows do not determine a covariance of {columns} columns"
     return SurrogateDistance(
         value=found.value / unit,
         stderr=found.stderr / unit,
@@ -284,6 +290,7 @@ def surrogate_distance(
         n_generated=n_drawn,
         n_columns=target.shape[1],
         of_features=features is not None,
+        reason=reason if fewest <= columns else "",
     )
 
 

@@ -18,6 +18,7 @@ from strategies import rotation
 from skfisher import LatentGeometryAuditor
 from skfisher.encoders import TorchEncoder
 from skfisher.estimators import _auditor as auditor_module
+from skfisher.exceptions import UnreliableEstimateWarning
 from skfisher.scores.network import NetworkRecipe
 from skfisher.surrogates import fit_surrogate, surrogate_distance
 
@@ -83,6 +84,17 @@ def test_with_features_the_score_is_the_distance_of_decoded_samples():
     )
     assert audit.score(fresh) == pytest.approx(-again.value, rel=1e-9)
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+@few_levels
+def test_a_score_of_more_features_than_rows_warns():
+    def wide(rows):
+        return np.concatenate([np.abs(rows) ** k for k in range(1, 31)], axis=1)
+
+    with pytest.warns(UnreliableEstimateWarning, match="60 rows do not determine a covariance of"):
+        audit = audited(sample(), PCA(2), features=wide)
+    with pytest.warns(UnreliableEstimateWarning, match=r"score by the criterion 'surrogate': 30 r"):
+        audit.score(sample(30, seed=1))
 
 
 @few_levels

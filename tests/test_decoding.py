@@ -329,7 +329,7 @@ def test_what_cannot_be_measured_is_refused(arguments, message):
 
 
 def test_what_cannot_be_called_is_refused():
-    with pytest.raises(TypeError, match="decode is a int, which cannot be called"):
+    with pytest.raises(TypeError, match="decode is a int without decode"):
         decoded_error(gaussian_rows(90), 3, score_model="gaussian")
     with pytest.raises(TypeError, match="score_model is a int, which cannot be called"):
         decoded_error(gaussian_rows(90), np.tanh, score_model=3)

@@ -150,6 +150,17 @@ def test_it_repeats_and_says_what_it_is():
     assert surrogate_distance(Z, np.eye(2), n_generated=37).n_generated == 37
 
 
+def test_a_distance_of_more_columns_than_rows_is_marked():
+    Z = modes(40)
+
+    def wide(x):
+        return np.concatenate([x + k for k in range(25)], axis=1)
+
+    few = surrogate_distance(Z, np.eye(2), features=wide, surrogate="gaussian")
+    assert few.reason == "40 rows do not determine a covariance of 50 columns"
+    assert not surrogate_distance(Z, np.eye(2), features=np.abs).reason
+
+
 def test_few_rows_for_their_dimension_have_a_gaussian():
     found = fit_surrogate(np.random.default_rng(0).normal(size=(30, 40)))
     assert found.name == "gaussian"
@@ -164,7 +175,7 @@ def test_few_rows_for_their_dimension_have_a_gaussian():
         ({"features": 3}, TypeError, "features is a int, which cannot be called"),
         ({"features": lambda x: x[:5]}, ValueError, r"features returns shape \(5, 2\) for 50"),
         ({"features": lambda x: x * np.nan}, ValueError, "features' output"),
-        ({"decode": 3}, TypeError, "decode is a int, which cannot be called"),
+        ({"decode": 3}, TypeError, "decode is a int without decode"),
         ({"decode": lambda z: 0 * z + 1}, ValueError, "decode maps all 50 rows to one point"),
         ({"Z": np.ones((50, 2))}, ValueError, "one distinct sample"),
         ({"Z": np.repeat(np.eye(4), 10, axis=0)}, ValueError, "Z holds 4 distinct rows"),

@@ -33,6 +33,7 @@ from skfisher.estimators._common import (
     read_sample,
     refuse_elsewhere,
     warn_if_unreliable,
+    warn_of_surrogate,
     working_copy,
 )
 from skfisher.estimators._encoding import (
@@ -345,6 +346,7 @@ class LatentGeometryAuditor(BaseEstimator):
         if self.criterion_ == "surrogate":
             self._surrogate = fit_surrogate(Z, sample_weight=weights, random_state=self._seed)
             found = self._generated(Z, reference, weights, codes)
+            warn_of_surrogate(found.surrogate, type(self).__name__)
         else:
             # the VIV is an integral, over all levels that were measured
             whole = self.criterion_ == "viv"
@@ -500,7 +502,8 @@ class LatentGeometryAuditor(BaseEstimator):
         Warns
         -----
         UnreliableEstimateWarning
-            More than half of the fitted levels are not valid, for a criterion of the curve.
+            More than half of the fitted levels are not valid, for a criterion of the curve; fewer
+            rows than features, for "surrogate".
         """
         checked = read_sample(self, X, reset=False)
         refuse_elsewhere(checked, sample_weight=sample_weight)
@@ -509,7 +512,9 @@ class LatentGeometryAuditor(BaseEstimator):
         kept, weights, _, _ = self._some_rows(rows, weights, None)
         latent = self._encode(kept, checked)
         if self.criterion_ == "surrogate":
-            return self._generated(latent, checked, weights).value
+            found = self._generated(latent, checked, weights)
+            warn_of_surrogate(found.surrogate, f"{type(self).__name__}.score")
+            return found.value
         fitted = self._fit
         fit = curve_of_models(
             make_sample(latent, weights),

@@ -35,6 +35,7 @@ __all__ = [
     "refuse_elsewhere",
     "score_curve",
     "warn_if_unreliable",
+    "warn_of_surrogate",
     "working_copy",
 ]
 
@@ -209,6 +210,17 @@ def warn_if_unreliable(curve: InformationCurve, what: str) -> None:
         warnings.warn(
             f"{what} rests on {levels} noise levels of which {invalid} are not valid (most often: "
             f"{common}). Use more rows, or higher noise levels; see valid_ and curve_.reasons.",
+            UnreliableEstimateWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_surrogate(distance: Any, what: str) -> None:
+    """Warn of a surrogate's distance that may not be believed."""
+    if distance is not None and distance.reason:
+        warnings.warn(
+            f"{what} by the criterion 'surrogate': {distance.reason}. Use more rows (max_points "
+            f"bounds them), or fewer features.",
             UnreliableEstimateWarning,
             stacklevel=3,
         )

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from skfisher._backend.arrays import Array, namespace, to_numpy
 from skfisher._backend.validation import as_sample
 from skfisher.channels import channel_report, per_feature
+from skfisher.decoders import decode_function
 from skfisher.encoders import TorchEncoder, is_torch_encoder
 from skfisher.geometry.images import parts_of
 
@@ -133,7 +134,7 @@ def decoding_of(
     Raises
     ------
     TypeError
-        A decoder with neither `decode` nor `inverse_transform` that cannot be called.
+        A decoder that cannot be called.
     ValueError
         No decoder, and an encoder without one.
     """
@@ -144,22 +145,13 @@ def decoding_of(
         # it was not asked to encode, and knows no shape of a latent
         torch_decoder, shape = given, (-1, *latent_shape)
         return lambda rows: torch_decoder.inverse_transform(namespace(rows).reshape(rows, shape))
-    for name in ("decode", "inverse_transform"):
-        if hasattr(given, name):
-            found: Callable[[Array], Any] = getattr(given, name)
-            return found
-    if decoder is None:
+    if decoder is None and not any(hasattr(given, m) for m in ("decode", "inverse_transform")):
         what = "cached latents" if encoder is None else f"a {type(encoder).__name__}"
         raise ValueError(
             f"criterion='surrogate' compares decoded latents, and {what} cannot decode: pass "
             f"decoder=, a function from latents to data."
         )
-    if not callable(given):
-        raise TypeError(
-            f"decoder is a {type(decoder).__name__} without decode, inverse_transform or __call__: "
-            f"pass a function from latents to data."
-        )
-    return given
+    return decode_function(given)
 
 
 def feature_function(features: Any, encoder: Any) -> Any:

@@ -11,6 +11,7 @@ from array_api_compat import is_array_api_obj
 from skfisher._backend.arrays import Array, like, namespace, take_rows, to_numpy
 from skfisher._backend.nearest import nearest
 from skfisher.channels import flatten_latents
+from skfisher.decoders import decode_function
 from skfisher.encoders import TorchEncoder, is_torch_encoder
 from skfisher.frechet import frechet_distance
 from skfisher.rivals.metric import MIN_ROWS, Metric, missing, read_latents, row_mean, subsample
@@ -274,7 +275,7 @@ def interpolation_distance(
     flat, _ = flatten_latents(Z)
     xp = namespace(flat)
     shaped = xp.reshape(like(mixed, flat), (n_rows, *(latents.shape or (flat.shape[1],))))
-    decoded = _decoding(decoder)(shaped)
+    decoded = decode_function(decoder)(shaped)
     found = _feature_rows(features(decoded), "decoded samples", n_rows)
     target = _feature_rows(features(take_rows(source, latents.index)), "data", n_rows)
     settings["n_features"] = int(found.shape[1])
@@ -289,19 +290,6 @@ def interpolation_distance(
         )
     value, stderr = frechet_distance(found, like(target, found))
     return Metric(metric.name, value, stderr, False, n_rows, metric.reference, settings)
-
-
-def _decoding(decoder: Any) -> Callable[[Any], Any]:
-    for method in ("decode", "inverse_transform"):
-        if hasattr(decoder, method):
-            found: Callable[[Any], Any] = getattr(decoder, method)
-            return found
-    if not callable(decoder):
-        raise TypeError(
-            f"decoder is a {type(decoder).__name__} without decode or inverse_transform: pass a "
-            f"decoder, or a function."
-        )
-    return decoder
 
 
 def _between(a: Array, b: Array, weight: float, path: str) -> Array:
