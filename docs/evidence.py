@@ -14,7 +14,7 @@ from render import escape, table, words
 from benchmarks.zoo.choice import halves
 from benchmarks.zoo.declared import LEVELS
 from benchmarks.zoo.figures import FIGURES, LEVEL_WORDS, best_level, png
-from benchmarks.zoo.profiles import draw_profiles
+from benchmarks.zoo.profile_figures import draw_profiles
 from benchmarks.zoo.rows import read_rows
 from benchmarks.zoo.study import as_records, choice_name, left_out_name, table_of
 from benchmarks.zoo.table import fingerprint, missing_runs

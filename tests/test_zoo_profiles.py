@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.zoo.profiles import DATA, GAPS, agrees_with_paper, draw_profiles, profiles
+from benchmarks.zoo.profile_figures import draw_profiles
+from benchmarks.zoo.profiles import DATA, GAPS, agrees_with_paper, profiles
 from skfisher import gaussian_curve
 
 pytest.importorskip("matplotlib")

@@ -37,7 +37,7 @@ from benchmarks.zoo.nvae import NVAE, train_nvae
 from benchmarks.zoo.quality import FeatureNetwork, floors, frechet, quality_numbers
 from benchmarks.zoo.rows import RowStore
 
-__all__ = ["STAGES", "Job", "Zoo", "stage_jobs"]
+__all__ = ["STAGES", "Job", "Zoo", "reconstruction_numbers", "stage_jobs"]
 
 SEEDS = (0, 1, 2)
 SPATIAL_SEEDS = (0, 1)
@@ -220,19 +220,8 @@ def _encoder_job(dataset: str, config: EncoderConfig) -> Job:
             write_weights(made, path)
             checkpoint.unlink(missing_ok=True)
         trained = time.process_time() - start
-        numbers: dict[str, float] = {}
-        for part, name in (("reference", "reconstruction"), ("outside", "reconstruction_outside")):
-            images = to_float(getattr(zoo.images, part)).numpy()
-            each = np.mean((zoo.reconstructed(config, part) - images) ** 2, axis=(1, 2, 3))
-            numbers[name] = float(each.mean())
-            numbers[f"{name}_stderr"] = float(each.std(ddof=1)) / math.sqrt(len(each))
-        real = to_float(zoo.images.reference).numpy()
-        found = frechet(zoo.reconstructed_features(config), zoo.features("reference"))
         return _identity(dataset, config, "encoder") | {
-            **numbers,
-            "mean_image_error": float(np.mean((real - real.mean(axis=0)) ** 2)),
-            "reconstruction_frechet": found.value,
-            "reconstruction_frechet_stderr": found.stderr,
+            **reconstruction_numbers(zoo, config),
             "latent_scale": zoo.latents(config).scale,
             "facts": facts,
             "seed": 0,
@@ -242,6 +231,23 @@ def _encoder_job(dataset: str, config: EncoderConfig) -> Job:
 
     needs = (_encoder_key(dataset, DISTORTED_BASE),) if config.distorts else ()
     return Job(dataset, _encoder_key(dataset, config.name), needs, run)
+
+
+def reconstruction_numbers(zoo: Zoo, config: EncoderConfig) -> dict[str, float]:
+    """Squared error and Frechet distance of a trained encoder's reconstructions, with errors."""
+    numbers: dict[str, float] = {}
+    for part, name in (("reference", "reconstruction"), ("outside", "reconstruction_outside")):
+        images = to_float(getattr(zoo.images, part)).numpy()
+        each = np.mean((zoo.reconstructed(config, part) - images) ** 2, axis=(1, 2, 3))
+        numbers[name] = float(each.mean())
+        numbers[f"{name}_stderr"] = float(each.std(ddof=1)) / math.sqrt(len(each))
+    real = to_float(zoo.images.reference).numpy()
+    found = frechet(zoo.reconstructed_features(config), zoo.features("reference"))
+    return numbers | {
+        "mean_image_error": float(np.mean((real - real.mean(axis=0)) ** 2)),
+        "reconstruction_frechet": found.value,
+        "reconstruction_frechet_stderr": found.stderr,
+    }
 
 
 def _identity(dataset: str, config: EncoderConfig, kind: str) -> dict[str, Any]:

@@ -25,16 +25,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
 from benchmarks.zoo.config import encoder_named
 from skfisher.crossfit import cross_fitted_curve
-from skfisher.display.drawing import COLOURS, MARKERS, decades, legend_below, log_axis
 from skfisher.geometry import intrinsic_dimension
 from skfisher.samples import make_sample
 
-__all__ = ["DATA", "GAPS", "agrees_with_paper", "draw_profiles", "profiles"]
+__all__ = [
+    "DATA",
+    "GAPS",
+    "agrees_with_paper",
+    "as_array",
+    "in_dimensions",
+    "one_data_set",
+    "profiles",
+]
 
 DATA = "data"
 GAPS = {"fi_gap": "FI", "fir_gap": "FIR", "rate_gap": "MMSE rate"}
@@ -230,24 +236,28 @@ def _listed(values: Any) -> list[float | None]:
     return [float(v) if math.isfinite(float(v)) else None for v in values]
 
 
-def _array(values: Sequence[float | None]) -> np.ndarray:
+def as_array(values: Sequence[float | None]) -> np.ndarray:
+    """Values of a row of JSON, its gaps as NaN."""
     return np.asarray([math.nan if v is None else v for v in values], dtype=np.float64)
 
 
-def _in_dimensions(row: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def in_dimensions(row: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """d_eff, n - t^2 R and the MMSE rate with errors: what an isometry leaves as they are."""
     n = row["n_features"]
     return {
-        "fi_gap": (_array(row["effective_dimension"]), _array(row["effective_dimension_stderr"])),
-        "fir_gap": (n - n * _array(row["fir"]), n * _array(row["fir_stderr"])),
-        "rate_gap": (n * _array(row["rate"]), n * _array(row["rate_stderr"])),
+        "fi_gap": (
+            as_array(row["effective_dimension"]),
+            as_array(row["effective_dimension_stderr"]),
+        ),
+        "fir_gap": (n - n * as_array(row["fir"]), n * as_array(row["fir_stderr"])),
+        "rate_gap": (n * as_array(row["rate"]), n * as_array(row["rate_stderr"])),
     }
 
 
 def _gaps(row: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Latent less data, as shares of k; errors added as if independent, which is too much."""
     found: dict[str, Any] = {}
-    ours, theirs, k = _in_dimensions(row), _in_dimensions(data), row["k"]
+    ours, theirs, k = in_dimensions(row), in_dimensions(data), row["k"]
     for name in GAPS:
         # for FI and FIR the sign is that of J and R, which fall as these rise
         sign = 1.0 if name == "rate_gap" else -1.0
@@ -291,11 +301,11 @@ def agrees_with_paper(
         statements of the MMSE rate where each encoder has the scale that suits it best, which are
         not in the answer and tell what hangs on the rule for c.
     """
-    data, encoders = _one_data_set(rows)
+    data, encoders = one_data_set(rows)
     family_of = families or {
         row["encoder"]: encoder_named(row["encoder"]).family for row in encoders
     }
-    usable = np.isfinite(sum(_array(row[name]) for row in encoders for name in GAPS))
+    usable = np.isfinite(sum(as_array(row[name]) for row in encoders for name in GAPS))
     if not every_level:
         usable &= np.all([row["gap_valid"] for row in encoders], axis=0)
     at = np.flatnonzero(usable)
@@ -309,12 +319,12 @@ def agrees_with_paper(
         nothing = {"encoders": {}, "statements": [], "at_best_scale": []}
         return result | {"answer": "undecided", "why": why} | nothing
     found: dict[str, dict[str, Any]] = {}
-    size = float(np.mean(_in_dimensions(data)["rate_gap"][0][at])) / data["k"]
+    size = float(np.mean(in_dimensions(data)["rate_gap"][0][at])) / data["k"]
     for row in encoders:
         numbers: dict[str, Any] = {"family": family_of[row["encoder"]]}
         for name in GAPS:
-            numbers[name] = float(np.mean(np.abs(_array(row[name])[at])))
-            numbers[f"{name}_stderr"] = float(np.mean(_array(row[f"{name}_stderr"])[at]))
+            numbers[name] = float(np.mean(np.abs(as_array(row[name])[at])))
+            numbers[f"{name}_stderr"] = float(np.mean(as_array(row[f"{name}_stderr"])[at]))
         numbers["rate_gap_of_the_rate"] = numbers["rate_gap"] / size
         numbers |= _moved(row, data, at)
         found[row["encoder"]] = numbers
@@ -362,7 +372,8 @@ def agrees_with_paper(
     }
 
 
-def _one_data_set(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], list]:
+def one_data_set(rows: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], list]:
+    """The row of the data and those of the encoders, all of one data set."""
     names = sorted({row["dataset"] for row in rows})
     data = [row for row in rows if row["encoder"] == DATA]
     encoders = [row for row in rows if row["encoder"] != DATA]
@@ -378,7 +389,8 @@ def _family_mean(found: Mapping[str, Mapping[str, Any]], family: str) -> dict[st
     members = [numbers for numbers in found.values() if numbers["family"] == family]
     return {
         name: tuple(
-            float(np.mean(_array([m[f"{name}{end}"] for m in members]))) for end in ("", "_stderr")
+            float(np.mean(as_array([m[f"{name}{end}"] for m in members])))
+            for end in ("", "_stderr")
         )
         for name in (*GAPS, "best_rate_gap")
     }
@@ -401,7 +413,7 @@ def _moved(
     step of the grid from its own, on those levels whose two neighbours are usable too: the same
     levels for every scale, and the same for every encoder.
     """
-    ours, theirs = (_in_dimensions(one)["rate_gap"] for one in (row, data))
+    ours, theirs = (in_dimensions(one)["rate_gap"] for one in (row, data))
     u = np.log(np.asarray(data["noise_levels"]))
     inner = [i for i in at if i - 1 in at and i + 1 in at]
     nothing = {"best_scale": None, "best_rate_gap": None, "own_rate_gap": None}
@@ -419,75 +431,3 @@ def _moved(
         "best_rate_gap_stderr": error / row["k"],
         "own_rate_gap": gaps[_FACTORS // 2] / row["k"],
     }
-
-
-def draw_profiles(
-    rows: Sequence[Mapping[str, Any]], *, per_dimension: bool = False, title: str = ""
-) -> Figure:
-    """Three panels along the noise: FI, FIR and the MMSE rate, data black, encoders coloured.
-
-    By default in the forms that count directions, n - t J, n - t^2 R and the rate itself, in which
-    an isometry lies on the data; with `per_dimension` as t J / n, t^2 R / n and rate / n, which
-    say more of each space and less of the pair. Levels that are not valid are hollow.
-    """
-    data, encoders = _one_data_set(rows)
-    figure = Figure(figsize=(11.0, 4.1), layout="constrained")
-    axes = list(figure.subplots(1, 3, sharex=True))
-    names = ("fi_gap", "fir_gap", "rate_gap")
-    if per_dimension:
-        titles = (
-            "Fisher information   $t\\,J\\,/\\,n$",
-            "its rate   $t^2R\\,/\\,n$",
-            r"MMSE rate   $\partial_t\,\mathrm{mmse}\,/\,n$",
-        )
-    else:
-        titles = (
-            "Fisher information   $n-t\\,J$",
-            "its rate   $n-t^2R$",
-            r"MMSE rate   $\partial_t\,\mathrm{mmse}$",
-        )
-    looks = [("black", "o", 2.0)]
-    colours = COLOURS[:-1]
-    looks += [
-        (colours[i % len(colours)], MARKERS[1 + i % (len(MARKERS) - 1)], 1.3)
-        for i in range(len(encoders))
-    ]
-    shown: list[list[float]] = [[], [], []]
-    for row, (colour, marker, width) in zip([data, *encoders], looks, strict=True):
-        sigma = np.asarray(row["noise_levels"])
-        valid = np.asarray(row["valid"])
-        label = f"{row['encoder']} ({row['n_features']})"
-        for ax, name, seen in zip(axes, names, shown, strict=True):
-            if per_dimension:
-                own = name.removesuffix("_gap")
-                value, error = _array(row[own]), _array(row[f"{own}_stderr"])
-            else:
-                value, error = _in_dimensions(row)[name]
-            seen += [float(v) for v in value if math.isfinite(v)]
-            ax.plot(sigma, value, color=colour, lw=width, alpha=0.75, zorder=2)
-            ax.errorbar(sigma, value, 2 * error, ls="none", color=colour, elinewidth=1.0, zorder=3)
-            for here, face, words in ((valid, colour, label), (~valid, "white", None)):
-                ax.plot(
-                    sigma[here], value[here], ls="none", marker=marker, ms=4.5, color=colour,
-                    mfc=face, label=words, zorder=4,
-                )  # fmt: skip
-    for ax, words, seen in zip(axes, titles, shown, strict=True):
-        ax.set_title(words, loc="left", fontsize=10)
-        ax.spines[["top", "right"]].set_visible(False)
-        log_axis(ax, decades=decades(data["noise_levels"]))
-        ax.set_xlabel(r"$\sigma$ of the data  (latents at $c\,\sigma$)")
-        if per_dimension:
-            ax.axhline(0, color="0.8", lw=0.8, zorder=0)
-            low, high = min(0.0, *seen), max(1.0, *seen)
-            ax.set_ylim(low - 0.04 * (high - low), high + 0.06 * (high - low))
-        elif seen and min(seen) > 0:
-            log_axis(ax, decades=decades(seen), axis="y")
-        elif seen:
-            # n - t^2 R is below zero where the noise merges modes
-            ax.set_yscale("symlog", linthresh=max(1e-2 * max(seen), 1e-6))
-    ax = axes[0]
-    ax.plot([], [], ls="none", marker="o", mfc="white", color="0.4", label="not valid")
-    legend_below(figure, axes, ncols=min(6, len(rows) + 1))
-    if title or data["dataset"]:
-        figure.suptitle(title or data["dataset"])
-    return figure
