@@ -146,6 +146,10 @@ def span(record, low="low", high="high"):
     return f" [{r(record[low])},\N{NO-BREAK SPACE}{r(record[high])}]"
 
 
+def over(record, key):
+    return r(record.get(key)) + span(record, f"{key}_low", f"{key}_high")
+
+
 def plain(value, digits=2):
     return "n/a" if value is None else f"{value:.{digits}g}"
 
@@ -197,7 +201,15 @@ def answer(summary):
             lines.append(
                 f"The strongest rival, in either direction, is ``{rival}`` with "
                 f"{r(means[rival]['spearman'])}{span(means[rival])}; the library's number is ahead "
-                f"of it by {r(own.get('over_best_rival'))}{span(own, 'over_low', 'over_high')}."
+                f"of it by {over(own, 'over_best_rival')}."
+            )
+        if "over_dimension" in own and "over_dimension" in others.get(default, {}):
+            trivial = field(others, "dimension")
+            lines.append(
+                f"The count of the latent's dimensions, which needs no measurement, has "
+                f"{r(field(means, 'dimension'))}; without the distortions {r(trivial)}. The "
+                f"library's number is ahead of it by {over(own, 'over_dimension')}, and without "
+                f"the distortions by {over(others[default], 'over_dimension')}."
             )
     ceilings = [s["reliability"]["ceiling"] for s in main]
     if all(c is not None for c in ceilings):
@@ -347,11 +359,17 @@ def shipped(summary):
     """The criteria of the library, whatever they reached."""
     means, others = means_of(summary), means_of(summary, "undistorted")
     rows = [
-        [criterion, *number_row(summary, means[name], others)]
+        [
+            criterion,
+            *number_row(summary, means[name], others),
+            over(means[name], "over_dimension"),
+            over(others.get(name, {}), "over_dimension"),
+        ]
         for criterion, name in SHIPPED.items()
         if name in means
     ]
-    return table(["criterion", *NUMBER_HEAD], rows) if rows else "*Not known yet.*\n\n"
+    head = ["criterion", *NUMBER_HEAD, "minus dimension", "the same, no distortions"]
+    return table(head, rows) if rows else "*Not known yet.*\n\n"
 
 
 def number_row(summary, mean, others):
@@ -370,7 +388,7 @@ def number_row(summary, mean, others):
         span(mean, "without_family_low", "without_family_high").strip() or "n/a",
         r(mean["partial"]),
         r(mean["real"]),
-        r(mean.get("over_best_rival")) + span(mean, "over_low", "over_high"),
+        over(mean, "over_best_rival"),
         r(mean["worst"]),
     ]
 

@@ -166,10 +166,18 @@ def test_what_predicts_is_found_and_what_does_not_is_not(summary):
     found = means(summary)
     assert found["truth"]["spearman"] > 0.95
     assert found["truth"]["low"] > 0.9
-    assert found["truth"]["over_low"] > 0.0
+    assert found["truth"]["over_best_rival_low"] > 0.0
     assert found["chance"]["low"] < 0 < found["chance"]["high"]
     assert found["truth"]["within"] > 0.8
     assert found["truth"]["partial"] > 0.9
+
+
+def test_every_number_stands_beside_the_count_of_dimensions(summary):
+    found = means(summary)
+    gap = found["truth"]["spearman"] - abs(found["dimension"]["spearman"])
+    assert found["truth"]["over_dimension"] == pytest.approx(gap, abs=2e-4)
+    assert 0 < found["truth"]["over_dimension_low"] < gap < found["truth"]["over_dimension_high"]
+    assert found["dimension"]["over_dimension"] is None
 
 
 def test_a_number_announced_the_wrong_way_round_is_negative(summary):
@@ -552,6 +560,10 @@ def test_the_page_shows_what_the_library_takes(page, summary, monkeypatch):
     made = page.shipped(summary)
     assert "``hindsight`` (after the fact)" in made
     assert f"{means(summary)['hindsight']['spearman']:.2f}" in made
+    monkeypatch.setattr(page, "SHIPPED", {"surrogate, with features": "hindsight"})
+    assert "The count of the latent's dimensions, which needs no measurement" in page.answer(
+        summary
+    )
 
 
 def test_the_page_without_rows_says_what_is_missing(page, tmp_path):

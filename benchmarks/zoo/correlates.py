@@ -38,6 +38,8 @@ MIN_MEMBERS = 3
 
 MIN_PAIRED = 8
 CONFIDENCE = 0.95
+BASELINE = "dimension"
+"""The candidate that costs nothing: beside it every other is judged."""
 FEW = 200
 """Resamples where the jackknife makes the interval of the ranks."""
 
@@ -208,7 +210,8 @@ def _beside_rivals(
         if record["spearman"] > 0:
             pair = columns[name], columns[best]
             found = compare_predictors(*pair, y, names=(name, best), **options)
-            record["over_low"], record["over_high"] = found.spearman.low, found.spearman.high
+            record["over_best_rival_low"] = found.spearman.low
+            record["over_best_rival_high"] = found.spearman.high
             record["wins"] = found.win_probability["spearman"]
     return records
 
@@ -326,21 +329,25 @@ def means_over_settings(
             record["without_family_low"] = least["without_family_low"]
             record["without_family_high"] = max(r["without_family_high"] for r in lowest)
             record["hangs_on"] = least["hangs_on"]
-        if rival is not None and name != rival and name in complete:
-            other = found["encoder"][rival]
-            sign = math.copysign(1.0, other.value)
-            gap = interval(
-                mean.value - abs(other.value),
-                mean.boot - sign * other.boot,
-                mean.left - sign * other.left,
-                CONFIDENCE,
-                ranks=True,
-                bounded=False,
-            )
-            record["over_best_rival"] = mean.value - abs(other.value)
-            record["over_low"], record["over_high"] = gap.low, gap.high
+        for key, other in (("over_best_rival", rival), ("over_dimension", BASELINE)):
+            if other in complete and name in complete and name != other:
+                record |= _over(mean, found["encoder"][other], key)
         result.append(record)
     return sorted(result, key=lambda r: -r["spearman"] if math.isfinite(r["spearman"]) else 2.0)
+
+
+def _over(mean: _Mean, other: _Mean, key: str) -> dict[str, float]:
+    """How far a mean is above the other's size, with the interval of the difference."""
+    sign = math.copysign(1.0, other.value)
+    gap = interval(
+        mean.value - abs(other.value),
+        mean.boot - sign * other.boot,
+        mean.left - sign * other.left,
+        CONFIDENCE,
+        ranks=True,
+        bounded=False,
+    )
+    return {key: mean.value - abs(other.value), f"{key}_low": gap.low, f"{key}_high": gap.high}
 
 
 def _mean(parts: Sequence[_Part], left: np.ndarray, boot: np.ndarray) -> _Mean:
