@@ -72,7 +72,7 @@ def demo(tmp_path_factory):
         lines = []
         patch.setattr(builtins, "print", lambda *a, **k: lines.append(" ".join(map(str, a))))
         patch.setenv("COLUMNS", "90")
-        code = main(["demo", "--out", str(out), "--n-points", "150", "--jobs", "1", "--verbose"])
+        code = main(["demo", "--out", str(out), "--n-points", "600", "--jobs", "1", "--verbose"])
     return code, "\n".join(lines), out
 
 
@@ -81,8 +81,10 @@ def test_demo_ranks_the_warped_encoder_below_its_parent_beyond_error(demo):
     rows = {row["name"]: row for row in record["comparison"]["records"]}
     assert len(rows) >= 6
     parent, warped = rows[PARENT], rows[WARPED]
-    error = np.hypot(parent["stderr"], warped["stderr"])
-    assert parent["diffusability"] - warped["diffusability"] > 5 * error
+    names = list(rows)
+    errors = record["comparison"]["difference_stderr"]
+    error = errors[names.index(PARENT)][names.index(WARPED)]
+    assert parent["diffusability"] - warped["diffusability"] > 4 * error
     assert warped["rank_interval"][0] > parent["rank_interval"][1]
     # nothing was lost with it
     assert np.isclose(parent["reconstruction_error"], warped["reconstruction_error"])
@@ -93,12 +95,14 @@ def test_demo_tells_what_it_found(demo):
     assert code == 0
     encoders = _demo_encoders(0)
     for k, name in enumerate(encoders):
-        assert re.search(rf"{k + 1}/{len(encoders)}  {re.escape(name)} +-0\.\d+ \+- 0\.\d+ ", text)
+        assert re.search(
+            rf"{k + 1}/{len(encoders)}  {re.escape(name)} +-\d+\.\d+ \+- \d+\.\d+ ", text
+        )
     table = next(part for part in text.split("\n\n") if part.strip().startswith("rank"))
     assert table.split("\n")[0].split() == COMPARISON_HEADERS
     assert len(table.strip().splitlines()) == 2 + len(encoders)
-    for words in ("minus the mean of t^2 R / d", "blind to lost information", "separated", "valid"):
-        assert words in text
+    for words in ("minus the Frechet distance", "blind to lost information", "separated", "valid"):
+        assert words in " ".join(text.split())
     assert "reconstruction by inverse_transform" in text
     assert all(len(row) <= 90 for row in text.splitlines() if str(out) not in row)
     assert f"wrote {out / 'demo.json'} and {out / 'demo.png'}" in text
@@ -121,19 +125,6 @@ def test_the_warp_can_be_undone():
     Z = np.random.default_rng(0).normal(size=(50, 16)) * 10
     np.testing.assert_allclose(_unwarp(_warp(Z)), Z, atol=1e-12)
     assert not np.allclose(_warp(Z)[:, 4:], Z[:, 4:], atol=1)
-
-
-def test_the_warp_s_stretch_lowers_the_closed_form_score_as_its_docstring_says():
-    from sklearn.datasets import load_digits
-    from sklearn.decomposition import PCA
-
-    spectrum = PCA(16).fit(load_digits().data).explained_variance_
-    t = np.geomspace(0.05, 5.0, 21)[:, None] ** 2
-    scores = []
-    for factor in (1.0, 3.0):
-        lam = spectrum * np.where(np.arange(16) < 4, factor**2, 1.0)
-        scores.append(-np.mean((t / (lam / lam.mean() + t)) ** 2))
-    np.testing.assert_allclose(scores, [-0.29, -0.41], atol=0.005)
 
 
 @pytest.mark.slow

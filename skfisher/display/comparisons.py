@@ -115,7 +115,7 @@ class ComparisonDisplay(Display):
             loc="left",
         )
         label = CRITERIA[self.comparison.criterion].label
-        ax.set_xlabel(f"{label}   (higher is better)")
+        ax.set_xlabel(f"{label}\n(higher is better)")
 
     def _draw_errors(self, ax: Any) -> None:
         for k, record in enumerate(self.comparison.records):
@@ -172,10 +172,8 @@ class ComparisonDisplay(Display):
         ax.set_ylim(bottom=0)
         ax.grid(color="0.93", lw=0.8)
         ax.set_axisbelow(True)
-        ax.set_title(
-            "complexity penalty $t^2R/d$, whose mean is minus the score\n"
-            "bands: ± 2 standard errors",
-            loc="left",
-        )
+        scored = self.comparison.criterion == "complexity"
+        role = "whose mean is minus the score" if scored else "which the score does not rest on"
+        ax.set_title(f"complexity penalty $t^2R/d$, {role}\nbands: ± 2 standard errors", loc="left")
         ax.set_xlabel(r"noise level $\sigma$ / RMS scale of the latent")
         ax.legend(loc="best", fontsize=8, ncols=2)
