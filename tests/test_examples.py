@@ -45,8 +45,8 @@ def table_attributes():
     return sorted({name for row in rows for name in re.findall(r"`([a-z_]+_)`", row)})
 
 
-def test_there_are_ten_examples():
-    assert len(EXAMPLES) == 10
+def test_there_are_eleven_examples():
+    assert len(EXAMPLES) == 11
     assert QUICK in {path.name for path in EXAMPLES}
 
 
