@@ -35,8 +35,8 @@ PIECES = (
 )
 BEST = 12
 SHIPPED = {
-    "surrogate, with features": "surrogate_resolved_0.0",
-    "surrogate, without": "surrogate_mixture_pixels",
+    "surrogate, with features": "surrogate_shipped",
+    "surrogate, without": "surrogate_shipped_pixels",
     "viv": "viv_sum",
     "complexity": "fir_log",
 }

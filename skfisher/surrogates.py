@@ -33,9 +33,22 @@ from skfisher.frechet import frechet_of_samples
 from skfisher.noise import default_noise_levels, rms_scale
 from skfisher.samples import Sample, make_sample
 
-__all__ = ["SURROGATES", "Surrogate", "SurrogateDistance", "fit_surrogate", "surrogate_distance"]
+__all__ = [
+    "FITTED",
+    "RESOLUTION",
+    "SURROGATES",
+    "Surrogate",
+    "SurrogateDistance",
+    "fit_surrogate",
+    "surrogate_distance",
+]
 
 SURROGATES = ("mixture", "gaussian")
+FITTED = 5
+"""Latents to fit to, for each that is decoded: they cost less, and few in many dimensions make a
+poor mixture."""
+RESOLUTION = 0.05
+"""Share of the RMS scale by which samples are blurred: see `surrogate_distance`."""
 LEAST_ROWS = 12
 N_LEVELS = 11
 JUDGED = 4
@@ -190,7 +203,7 @@ def surrogate_distance(
     features: Callable[[Any], Any] | None = None,
     surrogate: str | Surrogate = "mixture",
     n_generated: int | None = None,
-    resolution: float = 0.0,
+    resolution: float = RESOLUTION,
     sample_weight: Any = None,
     groups: Any = None,
     random_state: Any = 0,
@@ -215,7 +228,8 @@ def surrogate_distance(
     resolution : float
         Normal noise of this standard deviation, in units of the RMS scale of Z, is added to the
         samples: a generator with one scale for all directions resolves small ones badly, which a
-        mixture does not know.
+        mixture does not know. Over the encoders of "The evidence" in the documentation 0.05 orders
+        latents better than 0, most of all those of one encoder stretched by different factors.
     sample_weight : array-like of shape (N,), default=None
     groups : array-like of shape (N,), default=None
         Rows of one group enter the error as one.

@@ -87,6 +87,27 @@ def test_with_features_the_score_is_the_distance_of_decoded_samples():
 
 
 @few_levels
+def test_the_mixture_is_fitted_to_more_rows_than_are_decoded():
+    X = sample(400)
+    decoded = []
+
+    def counted(rows):
+        decoded.append(len(rows))
+        return powers(rows)
+
+    some = audited(X, bent, decoder=lambda z: z, features=counted, max_points=60)
+    used = some.report_.surrogate
+    assert (used.n_fitted, used.n_rows, used.n_generated) == (300, 60, 60)
+    assert sum(decoded) == 120
+    assert some.report_.row_scores.shape == some.report_.rows.shape == (60,)
+    half = np.arange(400) % 2.0
+    weighed = audited(
+        X, bent, decoder=lambda z: z, features=powers, max_points=60, sample_weight=half
+    )
+    assert weighed.report_.surrogate.n_fitted == 200
+
+
+@few_levels
 def test_a_score_of_more_features_than_rows_warns():
     def wide(rows):
         return np.concatenate([np.abs(rows) ** k for k in range(1, 31)], axis=1)

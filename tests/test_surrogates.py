@@ -21,7 +21,7 @@ def test_a_gaussian_surrogate_of_two_modes_has_the_closed_form():
         Z = Z + 1e-3 * np.random.default_rng(seed + 100).normal(size=(600, 1))
         model = Surrogate("gaussian", GaussianScore([0.0], [[m**2]]), 600)
         found = surrogate_distance(
-            Z, np.eye(1), features=np.square, surrogate=model, random_state=seed
+            Z, np.eye(1), features=np.square, surrogate=model, resolution=0.0, random_state=seed
         )
         z.append((found.value - 2 * m**4) / found.stderr)
     assert abs(np.mean(z)) < 1.0

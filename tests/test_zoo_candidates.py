@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 # ruff: noqa: E402 - torch is an extra, and the zoo is built on it
 from benchmarks.zoo import measures
-from benchmarks.zoo.candidates import CANDIDATES, LATE
+from benchmarks.zoo.candidates import CANDIDATES, LATE, RESOLUTIONS
 from benchmarks.zoo.measures import (
     PARTS,
     candidate_numbers,
@@ -21,8 +21,9 @@ from benchmarks.zoo.measures import (
     published,
 )
 from benchmarks.zoo.measures import case as shared
-from benchmarks.zoo.measures.late import late_numbers
-from skfisher.surrogates import surrogate_distance
+from benchmarks.zoo.measures.late import late_numbers, shipped_numbers
+from skfisher import LatentGeometryAuditor
+from skfisher.surrogates import fit_surrogate, surrogate_distance
 
 N, D_ROWS = 500, 1024
 SMALL = {
@@ -241,10 +242,27 @@ def test_the_late_candidates_are_those_of_the_library():
 
     Z = given["Z"].astype(np.float32)
     found = late_numbers(Z, lambda z: decode(z).numpy(), lambda x: hashed(torch.as_tensor(x)))
-    assert list(found["numbers"]) == list(LATE)
+    assert list(found["numbers"]) == [f"surrogate_resolved_{share}" for share in RESOLUTIONS]
     assert sum(counted) == 4 * N  # the reconstructions once, and samples at three resolutions
     values = [entry["value"] for entry in found["numbers"].values()]
-    own = surrogate_distance(Z, decode, features=of_tensors)
+    own = surrogate_distance(Z, decode, features=of_tensors, resolution=0.0)
     assert values[0] == pytest.approx(own.value, rel=1e-6)
     assert found["surrogate"] == own.surrogate
     assert values[2] > values[0]
+
+
+def test_what_the_library_ships_is_what_the_auditor_measures():
+    X = np.random.default_rng(0).normal(size=(2500, 3)) ** 3
+    found = shipped_numbers(X, lambda z: z, np.abs)
+    assert {*LATE} == {*late_numbers(X[:200], lambda z: z, np.abs)["numbers"], *found["numbers"]}
+    surrogate = fit_surrogate(X)
+    for name, seen in (("surrogate_shipped", np.abs), ("surrogate_shipped_pixels", None)):
+        own = surrogate_distance(X[:2000], lambda z: z, features=seen, surrogate=surrogate)
+        assert found["numbers"][name]["value"] == pytest.approx(own.value, rel=1e-12)
+    audit = LatentGeometryAuditor(
+        None, decoder=lambda z: z, features=np.abs, noise_levels=[1.0], score_model="gaussian"
+    ).fit(X)
+    used = audit.report_.surrogate
+    assert (used.n_fitted, used.n_rows, used.surrogate) == (2500, 2000, found["surrogate"])
+    error = math.hypot(used.stderr, found["numbers"]["surrogate_shipped"]["stderr"])
+    assert abs(used.value - found["numbers"]["surrogate_shipped"]["value"]) < 4 * error

@@ -49,7 +49,14 @@ def study_rows(
     """Rows by kind: log Frechet = sum of both parts + `own_noise` per setting + seed noise."""
     rng = np.random.default_rng(seed)
     parts = difficulty(rng, encoders, family_effect)
-    found = {"encoder": [], "generator": [], "candidates": [], "late": [], "floor": []}
+    found = {
+        "encoder": [],
+        "generator": [],
+        "candidates": [],
+        "late": [],
+        "shipped": [],
+        "floor": [],
+    }
     plan = [("mlp", "flow", budget, seeds, None) for budget in budgets]
     if more:
         plan += [
@@ -112,6 +119,7 @@ def study_rows(
             )
             late = {"hindsight": {"value": total, "stderr": 0.05, "seconds": 1.5}}
             found["late"].append(same | {"kind": "late", "numbers": late})
+            found["shipped"].append(same | {"kind": "shipped", "numbers": {}})
             for generator, objective, budget, count, names in plan:
                 if names is not None and config.name not in names:
                     continue

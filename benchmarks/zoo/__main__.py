@@ -27,11 +27,10 @@ from benchmarks import _record
 from benchmarks.zoo.config import DATASETS, REDUCED
 from benchmarks.zoo.data import cache_folder
 from benchmarks.zoo.jobs import STAGES, Job, Zoo, stage_jobs
-from benchmarks.zoo.rows import RowStore, read_rows
+from benchmarks.zoo.rows import KINDS, RowStore, read_rows
 
 RESULTS = Path(__file__).parents[1] / "results" / "zoo"
-KINDS = ("encoder", "generator", "candidates", "late", "floor", "profile")
-REDUCED_STAGES = ("floor", "encoders", "small", "candidates", "late")
+REDUCED_STAGES = ("floor", "encoders", "small", "candidates", "late", "shipped")
 IDLE_SECONDS = 5.0
 
 

@@ -11,7 +11,10 @@ from typing import Any
 
 from benchmarks._record import replacing
 
-__all__ = ["RowStore", "read_rows"]
+__all__ = ["KINDS", "RowStore", "read_rows"]
+
+KINDS = ("encoder", "generator", "candidates", "late", "shipped", "floor", "profile")
+"""Of rows, each with a folder of its own and, once collected, a file."""
 
 
 class RowStore:
@@ -87,9 +90,8 @@ def _alive(lock: Path) -> bool:
 
 def read_rows(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Committed rows by kind, from `<kind>.json` in a folder; kinds without a file are empty."""
-    kinds = ("encoder", "generator", "candidates", "late", "floor", "profile")
     found = {}
-    for kind in kinds:
+    for kind in KINDS:
         path = Path(folder) / f"{kind}.json"
         found[kind] = json.loads(path.read_text())["rows"] if path.exists() else []
     return found

@@ -20,6 +20,7 @@ from benchmarks.zoo.config import (
     SPATIAL_RUNS,
 )
 from benchmarks.zoo.declared import FROM_ENCODER_ROWS, Declared, declared_numbers
+from benchmarks.zoo.rows import KINDS
 
 __all__ = [
     "MEASURES",
@@ -160,7 +161,7 @@ def _by_kind(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
 def fingerprint(rows: Rows) -> str:
     """Of the rows that the statistics use, to tell whether a summary is theirs."""
     kinds = _by_kind(rows)
-    used = {kind: kinds[kind] for kind in ("encoder", "generator", "candidates", "late", "floor")}
+    used = {kind: kinds[kind] for kind in KINDS if kind != "profile"}
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -191,7 +192,7 @@ def read_table(rows: Rows, declared: Mapping[str, Declared] | None = None) -> Ta
     quality = _qualities(kinds["generator"], "frechet_reconstructed", excluded, lost)
     real = _qualities(kinds["generator"], "frechet_real", excluded, [])
     numbers, stderrs, seconds = (_nested() for _ in range(3))
-    for row in [*kinds["candidates"], *kinds["late"]]:
+    for row in [*kinds["candidates"], *kinds["late"], *kinds["shipped"]]:
         if row["encoder"] in excluded.get(row["dataset"], {}):
             continue
         for kind, part in (("candidate", "numbers"), ("rival", "rivals")):
@@ -371,6 +372,7 @@ def missing_runs(rows: Rows) -> list[str]:
             ("encoder", "encoders"),
             ("candidates", "numbers of encoders"),
             ("late", "late numbers of encoders"),
+            ("shipped", "numbers of the library"),
         ):
             absent = [name for name in names if (kind, dataset, name) not in have]
             lacking(f"{dataset}, {title}", absent, len(names))

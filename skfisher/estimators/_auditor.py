@@ -61,7 +61,7 @@ from skfisher.geometry import (
 )
 from skfisher.noise import check_noise_levels, default_noise_levels, rms_scale
 from skfisher.samples import make_sample
-from skfisher.surrogates import fit_surrogate, surrogate_distance
+from skfisher.surrogates import FITTED, fit_surrogate, surrogate_distance
 
 __all__ = ["LatentGeometryAuditor"]
 
@@ -100,7 +100,8 @@ class LatentGeometryAuditor(BaseEstimator):
     standardize : bool, default=False
         Bring each latent channel to mean 0 and variance 1 first, as diffusion models often do.
     max_points : int, default=2000
-        At most so many rows are audited, drawn at random; the encoder is fitted on all.
+        At most so many rows are audited, drawn at random; the encoder is fitted on all. For
+        "surrogate" so many are decoded, and the mixture is fitted to up to five times as many.
     device : None, "auto", str or torch.device, default=None
         As in `FIRateEstimator`. The encoder gets rows in the library of X whatever the device.
     random_state : int, RandomState instance or None, default=0
@@ -253,9 +254,9 @@ class LatentGeometryAuditor(BaseEstimator):
         self.encoder_ = fitted_encoder(self.encoder, X, y)
         self._container = Container.of(X)
         n_samples = checked.shape[0]
-        weights = as_row_weights(sample_weight, n_samples)
+        given_weights = as_row_weights(sample_weight, n_samples)
         codes = as_groups(groups, n_samples)
-        kept, weights, codes, index = self._some_rows(rows, weights, codes)
+        kept, weights, codes, index = self._some_rows(rows, given_weights, codes, self.max_points)
         self._shift, self._spread = None, None
         make_sample(kept, weights)  # refuses X of one distinct row before the encoder is blamed
         latent = self._encode(kept, checked)
@@ -271,6 +272,11 @@ class LatentGeometryAuditor(BaseEstimator):
                 f"encoder maps all {latent.shape[0]} audited rows to one point: it has collapsed, "
                 f"and there is nothing to diffuse."
             )
+        if self.criterion_ == "surrogate":
+            decoding_of(self.decoder, self.encoder_, self._shape)  # refuses before hours of work
+            some, heavy, _, _ = self._some_rows(rows, given_weights, None, FITTED * self.max_points)
+            fitted_to = latent if some.shape[0] == kept.shape[0] else self._encode(some, checked)
+            self._surrogate = fit_surrogate(fitted_to, sample_weight=heavy, random_state=self._seed)
         self._audit(kept, latent, weights, codes, checked, index, n_samples)
         return self
 
@@ -344,7 +350,6 @@ class LatentGeometryAuditor(BaseEstimator):
         preservation = preservation_of(geometry, data_curve, matched)
         self._fit, self._scale = own_fit, rms_scale(Z, weights)
         if self.criterion_ == "surrogate":
-            self._surrogate = fit_surrogate(Z, sample_weight=weights, random_state=self._seed)
             found = self._generated(Z, reference, weights, codes)
             warn_of_surrogate(found.surrogate, type(self).__name__)
         else:
@@ -458,14 +463,16 @@ class LatentGeometryAuditor(BaseEstimator):
                 f"max_points is {self.max_points!r}: pass the most rows to audit, 2 or more."
             )
 
-    def _some_rows(self, X: Array, weights: Any, codes: Any) -> tuple[Array, Any, Any, Any]:
-        """At most `max_points` rows, in their order, their weights and groups, and which."""
+    def _some_rows(
+        self, X: Array, weights: Any, codes: Any, most: int
+    ) -> tuple[Array, Any, Any, Any]:
+        """At most so many rows, in their order, their weights and groups, and which."""
         order = permutation(self._seed, (_ROWS,), X.shape[0])
         if weights is not None:
             order = order[weights[order] > 0]
-        if len(order) <= self.max_points:
+        if len(order) <= most:
             return X, weights, codes, sorted_index(range(X.shape[0]))
-        index = sorted_index(order[: self.max_points])
+        index = sorted_index(order[:most])
         return (
             take_rows(X, index),
             None if weights is None else weights[index],
@@ -509,7 +516,7 @@ class LatentGeometryAuditor(BaseEstimator):
         refuse_elsewhere(checked, sample_weight=sample_weight)
         weights = as_row_weights(sample_weight, checked.shape[0])
         rows = computing_copy(checked, self.device)
-        kept, weights, _, _ = self._some_rows(rows, weights, None)
+        kept, weights, _, _ = self._some_rows(rows, weights, None, self.max_points)
         latent = self._encode(kept, checked)
         if self.criterion_ == "surrogate":
             found = self._generated(latent, checked, weights)
