@@ -32,7 +32,12 @@ def stretch(Z):
 
 pca = PCA(6, random_state=0)
 levels = np.geomspace(10, 40, 4)
-settings = {"score_model": "mixture", "noise_levels": levels, "max_points": 1000}
+settings = {
+    "score_model": "mixture",
+    "noise_levels": levels,
+    "max_points": 1000,
+    "criterion": "complexity",
+}
 audits = {
     "PCA": LatentGeometryAuditor(pca, **settings).fit(X),
     "stretched PCA": LatentGeometryAuditor(
@@ -70,8 +75,10 @@ for name, audit in audits.items():
     print(f"  score {audit.diffusability_:.3f} +- {audit.report_.diffusability_stderr:.3f}")
 
 # %%
-# The score prefers the plain PCA. It is minus the mean of t^2 R / d over the latent's own grid, and
-# stretching the leading axes makes the spectrum less even. Its standard error is that of rows,
+# The score prefers the plain PCA. By the criterion "complexity" it is minus the mean of t^2 R / d
+# over the latent's own grid, and stretching the leading axes makes the spectrum less even. (Which
+# criterion orders encoders as generators do, :ref:`another example
+# <sphx_glr_auto_examples_plot_choose_encoder.py>` shows.) Its standard error is that of rows,
 # noise and probes; at levels that are not valid the score model errs as well, and they are part of
 # the mean. ``valid_`` says how many they are.
 

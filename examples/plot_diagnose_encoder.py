@@ -54,6 +54,7 @@ found = compare_encoders(
     X,
     score_model="mixture",
     noise_levels=np.geomspace(0.25, 1.2, 6),
+    criterion="complexity",
 )
 reports = {record.name: record.report for record in found.records}
 waved_report = reports["waved"]
@@ -90,10 +91,10 @@ _ = PenaltyDisplay.from_report(waved_report, title="waved").plot()
 # The first advice is to make the encoder smoother: the wave goes. With it goes the distortion that
 # no scaling of channels could mend. What is left is the second advice, channels of one variance.
 #
-# The score rises with the second step only. It judges the law of the latents, and the wave shears
-# the sheet without thinning it: a uniform strip with wavy edges is no harder to diffuse than one
-# with straight edges. What the wave spoils is the likeness to the data, which account and findings
-# see. A score without a diagnosis would have left it in.
+# The score, here "complexity", rises with the second step only. It judges the law of the latents,
+# and the wave shears the sheet without thinning it: a uniform strip with wavy edges is no harder to
+# diffuse than one with straight edges. What the wave spoils is the likeness to the data, which
+# account and findings see. A score without a diagnosis would have left it in.
 
 for name in ("waved", "smooth", "smooth, one variance"):
     report = reports[name]

@@ -101,14 +101,20 @@ for name, encoder in encoders.items():
 # -----------
 # The score stands beside the reconstruction error, here by the module's own decoder: the stronger
 # prior forgets more. A model trained on samples of the posterior sees the posterior's noise too.
-# Noise is easy to model, so the score rises, and the error with it: the score alone would praise an
-# encoder that forgets everything.
+# Noise is easy to model, so the score, minus the mean of t^2 R / d, rises, and the error with it:
+# the score alone would praise an encoder that forgets everything.
 
 encoders["strong prior, sampled"] = TorchEncoder(
     models["strong prior"], posterior="sample", input_shape=(1, 8, 8)
 )
 found = compare_encoders(
-    encoders, X, score_model="mixture", noise_levels=[0.5], max_points=1000, standardize=True
+    encoders,
+    X,
+    score_model="mixture",
+    noise_levels=[0.5],
+    max_points=1000,
+    standardize=True,
+    criterion="complexity",
 )
 print()
 for record in found.records:

@@ -223,7 +223,7 @@ def compare_encoders(
         Resamples of the rows behind rank intervals and win probabilities.
     criterion, features
         See `LatentGeometryAuditor`: by default "surrogate" where features are given, else
-        "complexity"; one for all encoders.
+        "viv"; one for all encoders.
     decoders : mapping of str to decoder, default=None
         By name of the encoder, where it has none of its own or another is meant.
 
@@ -264,7 +264,7 @@ def compare_encoders(
     >>> encoders = {"plain": PCA(3), "whitened": PCA(3, whiten=True)}
     >>> found = compare_encoders(encoders, X, score_model="gaussian")
     >>> [record.name for record in found.records]
-    ['whitened', 'plain']
+    ['plain', 'whitened']
     >>> found.records[0].separated_from_next
     True
     """

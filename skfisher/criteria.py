@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from skfisher._backend.arrays import Array, index_like, namespace
+from skfisher._backend.arrays import Array, index_like, like, namespace
+from skfisher._backend.rows import error_of_mean
 from skfisher.curves import mean_complexity, viv_weights
 from skfisher.evaluation import CurveFit
 from skfisher.surrogates import SurrogateDistance
@@ -21,6 +22,7 @@ __all__ = [
     "Diffusability",
     "by_curve",
     "by_surrogate",
+    "in_own_scale",
     "resolve_criterion",
 ]
 
@@ -69,6 +71,9 @@ class Diffusability:
         What each row brings: the value moves with the rows' weights as their weighted mean does.
     surrogate : SurrogateDistance or None
         What stands behind "surrogate".
+    beyond : float
+        Of "viv", the part of minus the value that lies beyond the grid, where d_eff goes with the
+        variance.
     """
 
     criterion: str
@@ -77,10 +82,11 @@ class Diffusability:
     row_values: Array
     own_stderr: float = 0.0
     surrogate: SurrogateDistance | None = None
+    beyond: float = 0.0
 
 
 def resolve_criterion(criterion: Any, *, features: Any = None) -> str:
-    """The criterion that is meant; "auto" is "surrogate" with features, else "complexity".
+    """The criterion that is meant; "auto" is "surrogate" with features, else "viv".
 
     It depends on nothing that one encoder has and another lacks, so that encoders are compared by
     one number.
@@ -93,10 +99,10 @@ def resolve_criterion(criterion: Any, *, features: Any = None) -> str:
     Examples
     --------
     >>> resolve_criterion("auto"), resolve_criterion("auto", features=abs)
-    ('complexity', 'surrogate')
+    ('viv', 'surrogate')
     """
     if criterion == "auto":
-        return "complexity" if features is None else "surrogate"
+        return "viv" if features is None else "surrogate"
     if not isinstance(criterion, str) or criterion not in CRITERIA:
         known = ", ".join(map(repr, ("auto", *CRITERIA)))
         raise ValueError(f"criterion is {criterion!r}: it is one of {known}.")
@@ -133,9 +139,35 @@ def by_curve(criterion: str, fit: CurveFit, scale: float) -> Diffusability:
     weights = viv_weights(levels, n) * (n / scale)
     inside = float(xp.sum(weights * xp.take(curve.effective_dimension, index, axis=0)))
     value = -curve.viv * n / scale
-    # beyond the grid it is closed by numbers of the whole sample
     rows = value + inside - brought @ weights
-    return Diffusability(criterion, value, curve.viv_stderr * n / scale, rows)
+    # beyond the grid it is closed by the variances of the whole sample
+    beyond = -value - inside
+    return Diffusability(criterion, value, curve.viv_stderr * n / scale, rows, beyond=beyond)
+
+
+def in_own_scale(found: Diffusability, Z: Array, weights: Any, groups: Any) -> Diffusability:
+    """The VIV's rows and error, with what each row does to the scale that is its unit.
+
+    A row far out raises the VIV and the scale alike, so that most of the VIV's own error cancels;
+    beyond the grid it raises the VIV as it raises the squared scale.
+
+    Parameters
+    ----------
+    found : Diffusability
+        By "viv", with one of `row_values` for each row of Z.
+    Z : array of shape (N, d)
+    weights, groups : array of shape (N,) or None
+    """
+    xp = namespace(Z)
+    w = xp.ones_like(Z[:, 0]) if weights is None else like(weights, Z)
+    w = w / xp.sum(w)
+    far = xp.sum((Z - xp.sum(w[:, None] * Z, axis=0)) ** 2, axis=1)
+    share = far / xp.sum(w * far)  # of the squared scale, of mean one
+    moved = (found.value / 2 + found.beyond) * like(1 - share, found.row_values)
+    rows = found.row_values + moved
+    before, after = (error_of_mean(v, weights, groups) for v in (found.row_values, rows))
+    stderr = found.stderr * after / before if before > 0 else found.stderr
+    return replace(found, row_values=rows, stderr=stderr)
 
 
 def by_surrogate(distance: SurrogateDistance) -> Diffusability:

@@ -379,8 +379,8 @@ def viv_weights(noise_levels: Array, n_features: int, *, ends: bool = True) -> A
         basis = to_numpy(xp.eye(levels)) * to_numpy(noise_levels)[:, None]
         inside = like(CubicSpline(u, basis).integrate(u[0], u[-1]), noise_levels)
     if ends:
-        place = xp.arange(levels)
-        first = xp.where(place == 0, noise_levels, 0 * noise_levels)
-        last = xp.where(place == levels - 1, noise_levels, 0 * noise_levels)
-        inside = inside + first + last / 2
+        beyond = [0.0] * levels
+        beyond[0] += 1.0
+        beyond[-1] += 0.5
+        inside = inside + like(beyond, noise_levels) * noise_levels
     return inside / n_features

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from skfisher._backend.arrays import Array, namespace, to_numpy
-from skfisher._backend.rows import sum_by_code
+from skfisher._backend.arrays import Array, namespace
+from skfisher._backend.rows import error_of_mean
 
 __all__ = ["FrechetDistance", "frechet_distance", "frechet_of_samples"]
 
@@ -87,7 +87,7 @@ def frechet_of_samples(
     of_a = 2 * (a @ gap) + xp.sum(a * (a - a @ forward), axis=1)
     of_b = -2 * (b @ gap) + xp.sum(b * (b - b @ backward), axis=1)
     of_a, of_b = (f - xp.sum(w * f) for f, w in ((of_a, w_a), (of_b, w_b)))
-    errors = _error(of_a, w_a, None), _error(of_b, w_b, groups)
+    errors = error_of_mean(of_a, w_a), error_of_mean(of_b, w_b, groups)
     return FrechetDistance(value, of_a, of_b, *errors)
 
 
@@ -119,15 +119,6 @@ def frechet_distance(A: Array, B: Array) -> tuple[float, float]:
     both = found.influence_a + found.influence_b
     xp, n_rows = namespace(both), both.shape[0]
     return found.value, math.sqrt(float(xp.sum(both**2)) / (n_rows * (n_rows - 1)))
-
-
-def _error(influence: Array, weights: Array, groups: Any) -> float:
-    """Standard error of a weighted mean of influences, groups counting as one row each."""
-    moved, shares = to_numpy(weights * influence), to_numpy(weights)
-    if groups is not None:
-        n_groups = int(groups.max()) + 1
-        moved, shares = (sum_by_code(values, groups, n_groups) for values in (moved, shares))
-    return math.sqrt(float((moved**2).sum()) / (1 - float((shares**2).sum())))
 
 
 def _moments(X: Array, weights: Array | None) -> tuple[Array, Array, Array, Any]:

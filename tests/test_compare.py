@@ -16,7 +16,8 @@ from sklearn.random_projection import GaussianRandomProjection
 from skfisher.compare import EncoderComparison, compare_encoders
 from skfisher.estimators import LatentGeometryAuditor
 
-FAST = {"score_model": "gaussian", "noise_levels": [0.3, 1.0]}
+SEEN = {"score_model": "gaussian", "noise_levels": [0.3, 1.0]}
+FAST = SEEN | {"criterion": "complexity"}
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +289,7 @@ def test_with_features_encoders_are_compared_by_decoded_samples(X):
 
     encoders = {"plain": PCA(3), "pair": PCA(2), "latents": PCA(2).fit_transform(X)}
     decoders = {"latents": PCA(2).fit(X)}
-    found = compare_encoders(encoders, X, features=squares, decoders=decoders, **FAST)
+    found = compare_encoders(encoders, X, features=squares, decoders=decoders, **SEEN)
     assert found.criterion == "surrogate"
     assert found["pair"].diffusability == pytest.approx(found["latents"].diffusability, rel=1e-9)
     assert found.to_dict()["criterion"] == "surrogate"
@@ -297,9 +298,9 @@ def test_with_features_encoders_are_compared_by_decoded_samples(X):
     own = found["pair"].report.own_stderr
     assert found.difference_stderr[k, i] == pytest.approx(np.sqrt(2) * own, rel=1e-6)
     with pytest.raises(ValueError, match=r"encoders\['latents'\]: .* cannot decode: pass decoder="):
-        compare_encoders(encoders, X, features=squares, **FAST)
+        compare_encoders(encoders, X, features=squares, **SEEN)
     with pytest.raises(ValueError, match="decoders names pca, which no encoder is called"):
-        compare_encoders(encoders, X, features=squares, decoders={"pca": PCA(2)}, **FAST)
+        compare_encoders(encoders, X, features=squares, decoders={"pca": PCA(2)}, **SEEN)
 
 
 def test_torch_autoencoders_of_images_are_compared_by_a_network():
@@ -327,7 +328,7 @@ def test_torch_autoencoders_of_images_are_compared_by_a_network():
 
     images = np.random.default_rng(0).normal(size=(300, 1, 4, 4)).astype(np.float32)
     encoders = {"flat": Autoencoder(0, 0.0), "bent": Autoencoder(0, 2.0)}
-    found = compare_encoders(encoders, images, features=Network(), **FAST)
+    found = compare_encoders(encoders, images, features=Network(), **SEEN)
     assert [record.name for record in found.records] == ["flat", "bent"]
     assert found.records[0].separated_from_next
     assert found["flat"].report.surrogate.n_columns == 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from skfisher._backend.arrays import Array, row_chunks, to_numpy
 __all__ = [
     "deal_folds",
     "distinct_rows",
+    "error_of_mean",
     "held_codes",
     "inverse_index",
     "inverse_order",
@@ -97,6 +99,18 @@ def sorted_index(rows: Any) -> Any:
 def recode(codes: Any) -> Any:
     """Codes renumbered 0..G-1 without gaps."""
     return np.unique(codes, return_inverse=True)[1]
+
+
+def error_of_mean(values: Array, weights: Any = None, groups: Any = None) -> float:
+    """Standard error of the weighted mean of rows, groups of rows counting as one each."""
+    values = to_numpy(values)
+    w = np.ones_like(values) if weights is None else to_numpy(weights)
+    w = w / w.sum()
+    moved = w * (values - w @ values)
+    if groups is not None:
+        n_groups = int(groups.max()) + 1
+        moved, w = (sum_by_code(part, groups, n_groups) for part in (moved, w))
+    return math.sqrt(float((moved**2).sum()) / (1 - float((w**2).sum())))
 
 
 def sum_by_code(values: Any, codes: Any, size: int) -> Any:

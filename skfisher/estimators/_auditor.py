@@ -24,7 +24,13 @@ from skfisher._backend.draws import permutation, seed_of
 from skfisher._backend.rows import recode, sorted_index
 from skfisher._backend.validation import as_groups, as_row_weights
 from skfisher.bounds import Sandwich, fisher_sandwich, information_sandwich, sandwich_levels
-from skfisher.criteria import Diffusability, by_curve, by_surrogate, resolve_criterion
+from skfisher.criteria import (
+    Diffusability,
+    by_curve,
+    by_surrogate,
+    in_own_scale,
+    resolve_criterion,
+)
 from skfisher.curves import InformationCurve, select_levels
 from skfisher.estimators._common import (
     computing_copy,
@@ -116,7 +122,7 @@ class LatentGeometryAuditor(BaseEstimator):
         distance between decoded samples of a Gaussian mixture and decoded latents, in features.
         "viv": minus the velocity irreducible variance, summed over dimensions, over the latent's
         RMS scale. "complexity": minus the mean of t^2 R / d over 21 levels from 0.05 to 5 times
-        that scale. "auto" is "surrogate" where `features` are given and "complexity" elsewhere.
+        that scale. "auto" is "surrogate" where `features` are given and "viv" elsewhere.
     decoder : object or callable, default=None
         For "surrogate": takes latents, in the library of X, to data, by `decode`,
         `inverse_transform` or its call, in that order. None is that of the encoder.
@@ -356,10 +362,12 @@ class LatentGeometryAuditor(BaseEstimator):
             # the VIV is an integral, over all levels that were measured
             whole = self.criterion_ == "viv"
             found = by_curve(self.criterion_, latent if whole else own_fit, self._scale)
-        brought = found.row_values
-        if found.surrogate is None and place is not None:
-            # rows that were dropped have weight zero: what they bring is not asked for
-            brought = take_rows(brought, place.clip(min=0))
+            if place is not None:
+                # rows that were dropped have weight zero: what they bring is not asked for
+                brought = take_rows(found.row_values, place.clip(min=0))
+                found = replace(found, row_values=brought)
+            if whole:
+                found = in_own_scale(found, Z, weights, codes)
         self.data_curve_ = follow(data_curve, reference)
         self.latent_curve_ = follow(own_fit.curve, reference)
         self.matched_curve_ = follow(matched, reference)
@@ -402,8 +410,10 @@ class LatentGeometryAuditor(BaseEstimator):
             latent_curve=self.latent_curve_,
             matched_curve=self.matched_curve_,
             rows=index_like(rows, reference),
-            row_scores=follow(brought, reference),
-            row_weights=None if weights is None else follow(like(weights, brought), reference),
+            row_scores=follow(found.row_values, reference),
+            row_weights=(
+                None if weights is None else follow(like(weights, found.row_values), reference)
+            ),
         )
 
     def _generated(
