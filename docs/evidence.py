@@ -369,7 +369,23 @@ def shipped(summary):
         if name in means
     ]
     head = ["criterion", *NUMBER_HEAD, "minus dimension", "the same, no distortions"]
-    return table(head, rows) if rows else "*Not known yet.*\n\n"
+    return reasoning(means) + table(head, rows) if rows else "*Not known yet.*\n\n"
+
+
+def reasoning(means):
+    """Why "auto" is what it is, in one line."""
+    with_features, viv, complexity = (
+        means.get(SHIPPED.get(name)) for name in ("surrogate, with features", "viv", "complexity")
+    )
+    if None in (with_features, viv, complexity):
+        return ""
+    return (
+        f'``criterion="auto"`` is "surrogate" with features, of Spearman '
+        f"{r(with_features['spearman'])}{span(with_features)} with generation over all encoders, "
+        f"{over(with_features, 'over_best_rival')} above the strongest rival; without features it "
+        f'is "viv", of {r(viv["spearman"])}{span(viv)}, before "complexity", of '
+        f"{r(complexity['spearman'])}{span(complexity)}.\n\n"
+    )
 
 
 def number_row(summary, mean, others):

@@ -560,7 +560,9 @@ def test_the_page_shows_what_the_library_takes(page, summary, monkeypatch):
     made = page.shipped(summary)
     assert "``hindsight`` (after the fact)" in made
     assert f"{means(summary)['hindsight']['spearman']:.2f}" in made
-    monkeypatch.setattr(page, "SHIPPED", {"surrogate, with features": "hindsight"})
+    taken = {"surrogate, with features": "hindsight", "viv": "truth", "complexity": "chance"}
+    monkeypatch.setattr(page, "SHIPPED", taken)
+    assert f"of {page.r(means(summary)['chance']['spearman'])}" in page.shipped(summary)
     assert "The count of the latent's dimensions, which needs no measurement" in page.answer(
         summary
     )
