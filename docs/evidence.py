@@ -533,24 +533,44 @@ def measures(summary):
 
 
 def failures(summary):
-    """Largest rank residuals by name, and means by family."""
+    """Largest rank residuals by name, what they go with, and means by family."""
     level = best_level(summary)
     if level not in summary["failures"]:
         return ""
-    found = summary["failures"][level]
+    found, library = summary["failures"][level], summary["failures"].get("library")
+    own = {e["encoder"]: e["residual"] for e in (library or found)["encoders"]}
     rows = [
-        [f"``{e['encoder']}``", e["family"], r(e["residual"]), " ".join(map(r, e["by_setting"]))]
+        [
+            f"``{e['encoder']}``",
+            e["family"],
+            r(e["residual"]),
+            " ".join(map(r, e["by_setting"])),
+            r(own.get(e["encoder"])) if library else "n/a",
+        ]
         for e in found["encoders"][:BEST]
     ]
     families = [
         [f["family"], str(f["n"]), r(f["residual"]), plain(f["size"])] for f in found["families"]
     ]
+    of_library = {g["number"]: g["spearman"] for g in (library or {}).get("goes_with", ())}
+    causes = [
+        [
+            f"``{g['number']}``",
+            escape(summary["numbers"].get(g["number"], {}).get("meaning", "")),
+            r(g["spearman"]),
+            r(of_library.get(g["number"])),
+        ]
+        for g in found["goes_with"]
+    ]
     text = (
-        f"The choice that needs {needs(level)}, made without the encoder's family. Residual: "
-        "promised minus reached rank, as a share of the encoders; positive means generated worse "
-        "than promised.\n\n"
+        f"The choice that needs {needs(level)}, made without the encoder's family, and what the "
+        "library takes. Residual: promised minus reached rank, as a share of the encoders; "
+        "positive means generated worse than promised.\n\n"
     )
-    text += table(["encoder", "family", "residual", "by setting"], rows)
+    head = ["encoder", "family", "residual", "by setting", "of the library's number"]
+    text += table(head, rows)
+    text += "What the residuals go with: Spearman over encoders, averaged over settings.\n\n"
+    text += table(["property", "meaning", "the choice", "the library's number"], causes)
     return text + table(["family", "encoders", "mean residual", "mean size"], families)
 
 

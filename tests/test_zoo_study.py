@@ -11,7 +11,7 @@ from zoo_rows import DECLARED, study_rows
 from benchmarks.zoo.choice import choose, halves, left_out_choices, normal_scores, spearman
 from benchmarks.zoo.config import ENCODERS, encoder_named
 from benchmarks.zoo.correlates import orient_undeclared, records_of_setting, within_families
-from benchmarks.zoo.declared import LEVELS, declared_numbers, level_of, rival_numbers
+from benchmarks.zoo.declared import LEVELS, Declared, declared_numbers, level_of, rival_numbers
 from benchmarks.zoo.study import (
     agreement,
     as_records,
@@ -379,9 +379,19 @@ def test_failures_name_the_encoder_that_came_out_worse_than_promised():
         found.numbers[dataset]["left"] = {
             n: -v for n, v in found.numbers[dataset]["unannounced"].items()
         }
+    found.declared["left"] = Declared("left", "candidate", True, "latents", "")
     worst = failures(found, "left")["encoders"][0]
     assert worst["encoder"] == best
     assert worst["residual"] > 0.9
+
+
+def test_failures_say_what_they_go_with():
+    # a number that promises much of few dimensions errs as they are few, and by no other property
+    found = failures(table(encoders=FEW), "dimension")
+    rho = {row["number"]: row["spearman"] for row in found["goes_with"]}
+    assert rho["dimension"] < -0.5
+    assert abs(rho["reconstruction"]) < 0.4
+    assert math.isnan(rho["kurtosis"])  # which these rows lack
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from benchmarks.zoo.correlates import (
     records_of_setting,
     spearman_of,
 )
-from benchmarks.zoo.declared import LEVELS, Declared
+from benchmarks.zoo.declared import LEVELS, Declared, oriented
 from benchmarks.zoo.reliability import Reliability, reliability
 from benchmarks.zoo.table import (
     MEASURES,
@@ -57,6 +57,10 @@ __all__ = [
 ]
 
 N_RESAMPLES = 1000
+PROPERTIES = ("dimension", "log_condition", "kurtosis", "nonlinearity_log", "reconstruction")
+"""Of the latents, with which the failures of a number are correlated."""
+SHIPPED = "surrogate_shipped"
+"""What the library measures by default."""
 
 
 def summarise(
@@ -123,7 +127,8 @@ def summarise(
             level: failures(table, left_out_name(level))
             for level, choice in choices.items()
             if choice.terms
-        },
+        }
+        | ({"library": failures(table, SHIPPED)} if _measured(table, SHIPPED) else {}),
         "means": as_columns(means),
         "correlations": as_columns(records),
     }
@@ -262,17 +267,23 @@ def failures(table: Table, number: str) -> dict[str, list[dict[str, Any]]]:
     """Where a number misleads: rank promised minus rank reached, as a share of the encoders.
 
     Averaged over the settings of the MLP flow. Positive: generation came out worse than promised.
+    `goes_with` is Spearman of these residuals with properties of the latents.
     """
     residuals: dict[str, list[float]] = {}
+    together: dict[str, list[float]] = {}
     for setting in table.main_settings:
         names = members_of(table, setting, "all")
         x = table.column(setting.dataset, number, names)
+        x = oriented(x, table.declared[number])
         y = -np.array([table.quality[setting][name].mean for name in names])
         there = np.isfinite(x)
         gap = stats.rankdata(x[there]) - stats.rankdata(y[there])
         kept = [name for name, k in zip(names, there, strict=True) if k]
         for name, value in zip(kept, gap / max(len(kept), 1), strict=True):
             residuals.setdefault(name, []).append(float(value))
+        for other in PROPERTIES:
+            rho = spearman_of(table.column(setting.dataset, other, kept), gap)
+            together.setdefault(other, []).append(rho)
     mean = {name: float(np.mean(found)) for name, found in residuals.items()}
     families: dict[str, list[float]] = {}
     for name, value in mean.items():
@@ -292,7 +303,15 @@ def failures(table: Table, number: str) -> dict[str, list[dict[str, Any]]]:
             }
             for family, found in sorted(families.items())
         ],
+        "goes_with": [
+            {"number": other, "spearman": float(np.mean(rhos)), "by_setting": rhos}
+            for other, rhos in together.items()
+        ],
     }
+
+
+def _measured(table: Table, number: str) -> bool:
+    return any(found.get(number) for found in table.numbers.values())
 
 
 def _best_of_levels(table: Table, means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
