@@ -163,7 +163,7 @@ def means_of(summary, subset="all"):
 
 
 def answer(summary):
-    """What was found, in one paragraph and the four hypotheses."""
+    """What was found, in a few lines, and the four hypotheses."""
     means, judged = means_of(summary), means_of(summary, "judging")
     others = means_of(summary, "undistorted")
     main = [s for s in summary["settings"] if s["main"]]
@@ -178,43 +178,51 @@ def answer(summary):
     picked = ", ".join(
         f"{terms_of(name.split(' + '))} for {count}" for name, count in without.most_common()
     )
-    lines = [
+    start = (
         f"Over {chosen['n']} encoders on {' and '.join(datasets)}, {len(main)} settings of the MLP "
-        f"flow. With {needs(level)}, where choices do best on families that they did not see, one "
-        f"half of the families chooses {terms_of(summary['choices'][level]['terms'])}: Spearman "
-        f"with generation {r(chosen['spearman'])}{span(chosen)} over all encoders, "
-        f"{r(field(others, choice_name(level)))} without the distortions, "
-        f"{r(field(judged, choice_name(level)))} on the judging half. Choices made without one "
-        f"family ({picked}) order the families left out with {r(left['spearman'])}{span(left)}."
-    ]
+        f"flow; Spearman with generation, mean over the settings."
+    )
+    ceilings = [s["reliability"]["ceiling"] for s in main]
+    if all(c is not None for c in ceilings):
+        start += f" No correlation can be above {min(ceilings):.2f}, the seeds' own ceiling."
+    lines = []
     default = SHIPPED["surrogate, with features"]
     if default in means:
         own = means[default]
         lines.append(
-            f"What the library takes with features, ``{default}``, has {r(own['spearman'])}"
-            f"{span(own)} (by family:{span(own, 'family_low', 'family_high') or ' n/a'}), "
-            f"{r(field(others, default))} without the distortions, and {r(own['worst'])} in the "
-            f"worst setting."
+            f"**What the library takes** with features, ``{default}``"
+            f"{', made after the first results' if summary['numbers'][default]['late'] else ''}: "
+            f"{r(own['spearman'])}{span(own)} (by family:"
+            f"{span(own, 'family_low', 'family_high') or ' n/a'}), {r(field(others, default))} "
+            f"without the distortions, {r(own['worst'])} in the worst setting."
         )
         rival = own.get("rival")
         if rival:
             lines.append(
-                f"The strongest rival, in either direction, is ``{rival}`` with "
-                f"{r(means[rival]['spearman'])}{span(means[rival])}; the library's number is ahead "
-                f"of it by {over(own, 'over_best_rival')}."
+                f"**Before the strongest rival**, in either direction, ``{rival}`` with "
+                f"{r(means[rival]['spearman'])}{span(means[rival])}: by "
+                f"{over(own, 'over_best_rival')}."
             )
         if "over_dimension" in own and "over_dimension" in others.get(default, {}):
-            trivial = field(others, "dimension")
             lines.append(
-                f"The count of the latent's dimensions, which needs no measurement, has "
-                f"{r(field(means, 'dimension'))}; without the distortions {r(trivial)}. The "
-                f"library's number is ahead of it by {over(own, 'over_dimension')}, and without "
-                f"the distortions by {over(others[default], 'over_dimension')}."
+                f"**Before the count of dimensions**, which needs no measurement and has "
+                f"{r(field(means, 'dimension'))}, without the distortions "
+                f"{r(field(others, 'dimension'))}: by {over(own, 'over_dimension')}, and by "
+                f"{over(others[default], 'over_dimension')}."
             )
-    ceilings = [s["reliability"]["ceiling"] for s in main]
-    if all(c is not None for c in ceilings):
-        lines.append(f"No correlation can be above {min(ceilings):.2f}, the seeds' own ceiling.")
-    return " ".join(lines) + "\n\n" + hypotheses(summary, means)
+    lines += [
+        f"**Families that a choice did not see**: choices among the announced numbers made without "
+        f"one family ({picked}, with {needs(level)}) order the families left out with "
+        f"{r(left['spearman'])}{span(left)}.",
+        f"**One half of the families** chooses {terms_of(summary['choices'][level]['terms'])}: "
+        f"{r(chosen['spearman'])}{span(chosen)} over all encoders, "
+        f"{r(field(others, choice_name(level)))} without the distortions, "
+        f"{r(field(judged, choice_name(level)))} on the judging half.",
+    ]
+    found = "".join(f"- {line}\n" for line in lines)
+    return f"{start}\n\n{found}\nThe hypotheses, for the choice of one half:\n\n" + hypotheses(
+        summary, means
+    )
 
 
 def field(records, name, key="spearman"):

@@ -573,9 +573,7 @@ def test_the_page_shows_what_the_library_takes(page, summary, monkeypatch):
     taken = {"surrogate, with features": "hindsight", "viv": "truth", "complexity": "chance"}
     monkeypatch.setattr(page, "SHIPPED", taken)
     assert f"of {page.r(means(summary)['chance']['spearman'])}" in page.shipped(summary)
-    assert "The count of the latent's dimensions, which needs no measurement" in page.answer(
-        summary
-    )
+    assert "**Before the count of dimensions**" in page.answer(summary)
 
 
 def test_the_page_without_rows_says_what_is_missing(page, tmp_path):

@@ -211,7 +211,7 @@ def _label(name: str, summary: Mapping[str, Any]) -> str:
     number = summary["numbers"][name]
     if number["kind"] in ("choice", "left out"):
         return f"{KIND_WORDS[number['kind']]}: {LEVEL_WORDS[number['needs']]}"
-    return name
+    return f"{name} (after the fact)" if number["late"] else name
 
 
 def correlations_picture(table: Table, summary: Mapping[str, Any]) -> Figure | None:
