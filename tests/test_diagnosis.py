@@ -149,10 +149,11 @@ def test_a_good_encoder_of_even_data_has_no_serious_finding(good):
 @pytest.mark.parametrize(
     "fault", ["tangential distortion", "dead channels", "unnormalised channels"]
 )
-def test_the_score_falls_with_the_strength_of_a_linear_fault(fault):
+def test_complexity_falls_with_the_strength_of_a_linear_fault(fault):
     X, encoders = cases(fault, "rigid")
+    settings = {"score_model": "gaussian", "noise_levels": [1.0], "criterion": "complexity"}
     audits = [
-        LatentGeometryAuditor(f, score_model="gaussian", noise_levels=[1.0]).fit(X[:400])
+        LatentGeometryAuditor(f, **settings).fit(X[:400])
         for f in (encoders[0], encoders[2], encoders[4])
     ]
     for one, other in pairwise(audits):
@@ -160,14 +161,14 @@ def test_the_score_falls_with_the_strength_of_a_linear_fault(fault):
         assert one.diffusability_ - other.diffusability_ > 3 * error
 
 
-def test_the_score_falls_with_the_strength_of_a_warp():
+def test_complexity_falls_with_the_strength_of_a_warp():
     # two dimensions: a score model can see the warp there
     rng = np.random.default_rng(1)
     X = rng.normal(size=(1000, 2))
     scores, errors = [], []
     for a in (0.0, 1.5, 3.0):
         Z = np.stack([X[:, 0], X[:, 1] + a * np.sin(3 * X[:, 0])], axis=1)
-        audit = LatentGeometryAuditor(score_model="mixture").fit(Z)
+        audit = LatentGeometryAuditor(score_model="mixture", criterion="complexity").fit(Z)
         scores.append(audit.diffusability_)
         errors.append(audit.report_.diffusability_stderr)
     for k in (0, 1):
@@ -176,7 +177,7 @@ def test_the_score_falls_with_the_strength_of_a_warp():
 
 def test_standardising_takes_an_unnormalised_channel_away():
     X, encoders = cases("unnormalised channels", "rigid")
-    settings = {"score_model": "gaussian", "noise_levels": [1.0]}
+    settings = {"score_model": "gaussian", "noise_levels": [1.0], "criterion": "complexity"}
     raw = LatentGeometryAuditor(encoders[3], **settings).fit(X[:400])
     even = LatentGeometryAuditor(encoders[3], standardize=True, **settings).fit(X[:400])
     assert raw.diagnosis_.dominant.name == "unnormalised channels"

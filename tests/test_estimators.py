@@ -414,10 +414,11 @@ def test_standardized_latents_are_those_of_the_scaled_channels():
 
 
 @unreliable
-def test_diffusability_is_minus_the_mean_penalty_and_score_repeats_it_under_a_given_model():
+def test_complexity_is_minus_the_mean_penalty_and_score_repeats_it_under_a_given_model():
     X = np.random.default_rng(9).standard_normal((300, 2))
     model = GaussianScore(np.zeros(2), np.eye(2))
-    audit = LatentGeometryAuditor(score_model=model, noise_levels=LEVELS).fit(X)
+    settings = {"score_model": model, "noise_levels": LEVELS, "criterion": "complexity"}
+    audit = LatentGeometryAuditor(**settings).fit(X)
     curve = audit.latent_curve_
     assert audit.diffusability_ == pytest.approx(-curve.complexity_penalty.mean() / 2)
     scale = math.sqrt(X.var(axis=0).mean())

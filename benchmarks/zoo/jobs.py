@@ -42,7 +42,6 @@ __all__ = ["STAGES", "Job", "Zoo", "reconstruction_numbers", "stage_jobs"]
 SEEDS = (0, 1, 2)
 SPATIAL_SEEDS = (0, 1)
 IMAGES_AT_ONCE = 500
-LATE_ROWS = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +335,7 @@ def _candidate_job(dataset: str, config: EncoderConfig) -> Job:
 
 def _late_job(dataset: str, config: EncoderConfig, kind: str) -> Job:
     def run(zoo: Zoo) -> dict[str, Any]:
-        from benchmarks.zoo.measures.late import late_numbers, shipped_numbers
+        from benchmarks.zoo.measures.late import LATE_NUMBERS
 
         start, latents = time.process_time(), zoo.latents(config)
         autoencoder = zoo.autoencoder(config)
@@ -345,10 +344,7 @@ def _late_job(dataset: str, config: EncoderConfig, kind: str) -> Job:
             own = Z * latents.scale + latents.centre
             return to_uint8(zoo.decode(autoencoder, own, config.shape))
 
-        if kind == "late":
-            found = late_numbers(latents.reference[:LATE_ROWS], decode, zoo.network)
-        else:
-            found = shipped_numbers(latents.reference, decode, zoo.network)
+        found = LATE_NUMBERS[kind](latents.reference, decode, zoo.network)
         seconds = {"seconds": time.process_time() - start}
         return _identity(dataset, config, kind) | found | seconds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from benchmarks.zoo.measures.published import entry
 from skfisher import LatentGeometryAuditor
 from skfisher.surrogates import FITTED, fit_surrogate, surrogate_distance
 
-__all__ = ["late_numbers", "shipped_numbers"]
+__all__ = ["LATE_NUMBERS", "late_numbers", "shipped_numbers"]
+
+LATE_ROWS = 2_000
 
 
 def late_numbers(
@@ -27,6 +29,7 @@ def late_numbers(
     Parameters
     ----------
     Z : array of shape (N, d)
+        The first 2,000 rows are fitted to and compared with.
     decode : callable
         Rows of Z to images.
     features : callable
@@ -37,19 +40,13 @@ def late_numbers(
     dict
         "numbers": name -> {"value", "stderr", "seconds"}, each with the surrogate's own time.
     """
-    start = time.process_time()
+    Z = Z[:LATE_ROWS]
     remembered = _remembering(features)
-    surrogate = fit_surrogate(Z)
-    fitting = time.process_time() - start
-    numbers = {}
-    for share in RESOLUTIONS:
-        start = time.process_time()
-        found = surrogate_distance(
-            Z, decode, features=remembered, surrogate=surrogate, resolution=share
-        )
-        seconds = fitting + time.process_time() - start
-        numbers[f"surrogate_resolved_{share}"] = entry(found.value, found.stderr, seconds, "")
-    return {"numbers": numbers, "surrogate": surrogate.name}
+    ways = {
+        f"surrogate_resolved_{share}": {"features": remembered, "resolution": share}
+        for share in RESOLUTIONS
+    }
+    return _distances(Z, Z, decode, ways)
 
 
 def shipped_numbers(
@@ -72,15 +69,33 @@ def shipped_numbers(
         As `late_numbers`.
     """
     points = LatentGeometryAuditor().max_points
+    ways = {
+        "surrogate_shipped": {"features": features},
+        "surrogate_shipped_pixels": {"features": None},
+    }
+    return _distances(Z[: FITTED * points], Z[:points], decode, ways)
+
+
+LATE_NUMBERS = {"late": late_numbers, "shipped": shipped_numbers}
+"""What measures the numbers of each kind of row."""
+
+
+def _distances(
+    fitted: np.ndarray,
+    compared: np.ndarray,
+    decode: Callable[[np.ndarray], np.ndarray],
+    ways: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Distances of one surrogate by name of the options, each with the surrogate's own time."""
     start = time.process_time()
-    surrogate = fit_surrogate(Z[: FITTED * points])
+    surrogate = fit_surrogate(fitted)
     fitting = time.process_time() - start
     numbers = {}
-    for suffix, seen in (("", features), ("_pixels", None)):
+    for name, options in ways.items():
         start = time.process_time()
-        found = surrogate_distance(Z[:points], decode, features=seen, surrogate=surrogate)
+        found = surrogate_distance(compared, decode, surrogate=surrogate, **options)
         seconds = fitting + time.process_time() - start
-        numbers[f"surrogate_shipped{suffix}"] = entry(found.value, found.stderr, seconds, "")
+        numbers[name] = entry(found.value, found.stderr, seconds, "")
     return {"numbers": numbers, "surrogate": surrogate.name}
 
 
