@@ -31,6 +31,7 @@ from skfisher.criteria import CRITERIA
 from skfisher.crossfit import FAMILIES
 from skfisher.curves import InformationCurve
 from skfisher.display import ComparisonDisplay, InformationCurveDisplay
+from skfisher.display.drawing import with_error
 from skfisher.noise import rms_scale
 
 __all__ = ["main"]
@@ -199,8 +200,8 @@ def _demo_notes(comparison: EncoderComparison) -> list[str]:
         "see diagnosis_ of an audit for all of them and for what to do.",
         f"{WARPED}: the latent of {PARENT} with {_STRETCHED} directions stretched and a sine ridge "
         f"added. The warp can be undone, so nothing more is lost "
-        f"({_number(warped.reconstruction_error, '.1%')}); the score is lower by {gap:.3f} +- "
-        f"{error:.3f}.",
+        f"({_number(warped.reconstruction_error, '.1%')}); the score is lower by "
+        f"{_measured(gap, error)}.",
     ]
 
 
@@ -363,7 +364,11 @@ def _numbers(values: Array) -> list[str]:
 
 
 def _score(record: EncoderRecord) -> str:
-    return f"{_number(record.diffusability, '.4f')} +- {_number(record.stderr, '.4f')}"
+    return _measured(record.diffusability, record.stderr)
+
+
+def _measured(value: float, stderr: float) -> str:
+    return with_error(value, stderr).replace("\N{PLUS-MINUS SIGN}", "+-")
 
 
 def _stretch(record: EncoderRecord, value: float) -> str:

@@ -145,6 +145,23 @@ def test_scores_are_drawn_with_two_standard_errors_in_rank_order(comparison):
     assert_allclose(widths, [100 * r.reconstruction_error for r in comparison.records])
 
 
+def test_a_score_far_below_the_others_leaves_them_room(comparison):
+    ax = ComparisonDisplay.from_comparison(comparison).plot().axes_[0]
+    assert ax.get_xscale() == "linear"
+    assert "logarithmic" not in ax.get_xlabel()
+    sizes = [-3.0, -4.0, -5.0, -150.0]
+    far = [
+        replace(r, diffusability=v, stderr=0.1 * abs(v))
+        for r, v in zip(comparison.records, sizes, strict=True)
+    ]
+    ax = ComparisonDisplay.from_comparison(replace(comparison, records=far)).plot().axes_[0]
+    places = [
+        float(ax.transAxes.inverted().transform(ax.transData.transform((v, 0)))[0]) for v in sizes
+    ]
+    assert places[0] - places[2] > 0.1 * (places[0] - places[3])
+    assert "logarithmic below \N{MINUS SIGN}1" in ax.get_xlabel()
+
+
 def test_an_unknown_reconstruction_error_is_said(X):
     alone = compare_encoders([X[:, :2]], score_model="gaussian")
     display = ComparisonDisplay.from_comparison(alone).plot()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
 from skfisher._backend.arrays import to_numpy
 from skfisher.compare import EncoderComparison
 from skfisher.criteria import CRITERIA
-from skfisher.display.drawing import COLOURS, MARKERS, Display, log_axis, runs
+from skfisher.display.drawing import COLOURS, MARKERS, Display, finite, log_axis, runs
 
 __all__ = ["ComparisonDisplay"]
 
 _NUMBERED = 20  # encoders up to which win probabilities are written out
+_FAR = 10  # times the median score: one so far out leaves the others no room
 
 
 @dataclass(eq=False)
@@ -91,6 +93,7 @@ class ComparisonDisplay(Display):
         ax.set_axisbelow(True)
 
     def _draw_scores(self, ax: Any) -> None:
+        linear = self._make_room(ax)  # before anything is drawn, for the margins
         for k, record in enumerate(self.comparison.records):
             ax.errorbar(
                 record.diffusability, k, xerr=2 * record.stderr, capsize=3, ms=6, **self._look(k)
@@ -115,7 +118,19 @@ class ComparisonDisplay(Display):
             loc="left",
         )
         label = CRITERIA[self.comparison.criterion].label
-        ax.set_xlabel(f"{label}\n(higher is better)")
+        how = f"; logarithmic below \N{MINUS SIGN}{linear:g}" if linear else ""
+        ax.set_xlabel(f"{label}\n(higher is better{how})")
+
+    def _make_room(self, ax: Any) -> float:
+        """A logarithmic scale where one score is far below the others; where it begins, or 0."""
+        sizes = [abs(v) for v in finite(r.diffusability for r in self.comparison.records)]
+        middle = statistics.median(sizes) if sizes else 0.0
+        if middle <= 0 or max(sizes) <= _FAR * middle:
+            return 0.0
+        linear = 10.0 ** math.floor(math.log10(middle))
+        ax.set_xscale("symlog", linthresh=linear)
+        ax.xaxis.set_major_formatter("{x:g}")
+        return linear
 
     def _draw_errors(self, ax: Any) -> None:
         for k, record in enumerate(self.comparison.records):
