@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from skfisher._backend.arrays import Array, namespace
+from skfisher._backend.arrays import Array, namespace, to_numpy
 from skfisher._backend.rows import error_of_mean
+from skfisher._backend.validation import as_groups
 
 __all__ = ["FrechetDistance", "frechet_distance", "frechet_of_samples"]
 
@@ -49,13 +50,18 @@ def frechet_of_samples(
     A, B : array of shape (N, q), (M, q)
         At least two rows each.
     weights : array of shape (M,), optional
-        Of the rows of B.
-    groups : int array of shape (M,), optional
-        Rows of B with one number enter its error as one.
+        Of the rows of B, two of them positive at least.
+    groups : array of labels of shape (M,), optional
+        Rows of B with one label enter its error as one.
 
     Returns
     -------
     FrechetDistance
+
+    Raises
+    ------
+    ValueError
+        If fewer than two rows, or two groups, of positive weight leave no error to measure.
 
     Notes
     -----
@@ -72,6 +78,12 @@ def frechet_of_samples(
     (True, (50,))
     """
     xp = namespace(A)
+    groups = as_groups(groups, B.shape[0])
+    for name, rows in (("A", A.shape[0]), ("B", _independent(B, weights, groups))):
+        if rows < 2:
+            raise ValueError(
+                f"{name} has {rows} independent rows of positive weight: pass at least two."
+            )
     a, mean_a, cov_a, w_a = _moments(A, None)
     b, mean_b, cov_b, w_b = _moments(B, weights)
     gap = mean_a - mean_b
@@ -119,6 +131,13 @@ def frechet_distance(A: Array, B: Array) -> tuple[float, float]:
     both = found.influence_a + found.influence_b
     xp, n_rows = namespace(both), both.shape[0]
     return found.value, math.sqrt(float(xp.sum(both**2)) / (n_rows * (n_rows - 1)))
+
+
+def _independent(X: Array, weights: Any, groups: Any) -> int:
+    """Rows of positive weight, those of one group counting once."""
+    kept = [True] * X.shape[0] if weights is None else [float(w) > 0 for w in to_numpy(weights)]
+    codes = range(len(kept)) if groups is None else groups
+    return len({int(code) for code, keep in zip(codes, kept, strict=True) if keep})
 
 
 def _moments(X: Array, weights: Array | None) -> tuple[Array, Array, Array, Any]:

@@ -72,3 +72,19 @@ def test_features_that_do_not_vary_are_told_by_their_means(rng):
     found = frechet_of_samples(A, A + np.asarray([0.0, 0.0, 2.0]))
     assert found.value == pytest.approx(4.0, rel=1e-10)
     assert np.isfinite(found.stderr)
+
+
+@pytest.mark.parametrize(
+    ("n", "options"),
+    [
+        (1, {}),
+        (4, {"weights": np.asarray([0.0, 1.0, 0.0, 0.0])}),
+        (4, {"weights": np.asarray([0.0, 1.0, 1.0, 0.0]), "groups": np.asarray([0, 1, 1, 0])}),
+    ],
+)
+def test_a_distance_without_an_error_is_refused(n, options):
+    A = np.random.default_rng(0).normal(size=(5, 2))
+    with pytest.raises(ValueError, match="at least two"):
+        frechet_of_samples(A, A[:n] + 1.0, **options)
+    with pytest.raises(ValueError, match="A has 1 independent rows"):
+        frechet_of_samples(A[:1], A)
