@@ -400,7 +400,7 @@ def _choice_record(
 
 
 def _plain(content: Any) -> Any:
-    """Python values for JSON: tuples as lists, numbers to 4 decimals, NaN as None."""
+    """Python values for JSON: tuples as lists, numbers to 4 digits, NaN as None."""
     if isinstance(content, Mapping):
         return {str(key): _plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
