@@ -166,7 +166,7 @@ def choices(summary):
     ]
     criteria = [
         [
-            LEVEL_WORDS[c["needs"]],
+            LEVEL_WORDS.get(c["needs"], "what the library takes (not chosen)"),
             "all" if c["subset"] == "all" else "without distortions",
             c["asked"],
             f"{c['bound']:g}",

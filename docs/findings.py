@@ -39,7 +39,7 @@ def answer(summary, taken=SHIPPED):
     )
     ceilings = [s["reliability"]["ceiling"] for s in main]
     if all(c is not None for c in ceilings):
-        start += f" No correlation can be above {min(ceilings):.2f}, the seeds' own ceiling."
+        start += f" No correlation can be above {min(ceilings):.3f}, the seeds' own ceiling."
     lines = []
     default = taken.get("surrogate, with features")
     if default in means:
@@ -51,6 +51,7 @@ def answer(summary, taken=SHIPPED):
             f"{span(own, 'family_low', 'family_high') or ' n/a'}), {r(field(others, default))} "
             f"without the distortions, {r(own['worst'])} in the worst setting."
         )
+        lines += library_asked(summary)
         rival = own.get("rival")
         if rival:
             lines.append(
@@ -80,6 +81,27 @@ def answer(summary, taken=SHIPPED):
     )
 
 
+def library_asked(summary):
+    """What the library takes beside what was asked of a choice; nothing while that is open."""
+    asked = [c for c in summary["criteria"] if c["needs"] == "library"]
+    if not asked or any(c["reached"] is None for c in asked):
+        return []
+    figures = {(c["subset"], c["asked"]): c["worst"] for c in asked}
+
+    def both(title):
+        ends = r(figures["all", title]), r(figures["undistorted", title])
+        return ends[0] if ends[0] == ends[1] else f"{ends[0]} and {ends[1]}"
+
+    missed = [c["asked"] for c in asked if not c["reached"]]
+    verdict = f"misses: {', '.join(dict.fromkeys(missed))}" if missed else "reaches"
+    return [
+        f"**What was asked of a choice**, in the worst setting, it {verdict}, over all encoders "
+        f"and without the distortions: Spearman {both('Spearman')} (asked: 0.85), lower end "
+        f"{both('lower end of its interval')} (0.6), minus that of every rival "
+        f"{both('Spearman minus that of every rival')} (0). But the plan did not choose it."
+    ]
+
+
 def hypotheses(summary, means):
     """H1 to H4 of the protocol with their figures."""
     lines = []
@@ -89,7 +111,7 @@ def hypotheses(summary, means):
     ):
         by_level = {}
         for c in summary["criteria"]:
-            if c["subset"] == subset:
+            if c["subset"] == subset and c["needs"] in LEVELS:
                 by_level.setdefault(c["needs"], []).append(c)
         held = [k for k, cs in by_level.items() if all(c["reached"] for c in cs)]
         unknown = [k for k, cs in by_level.items() if any(c["reached"] is None for c in cs)]

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from zoo_rows import DECLARED, study_rows
 
+from benchmarks.zoo import study
 from benchmarks.zoo.choice import choose, halves, left_out_choices, normal_scores, spearman
 from benchmarks.zoo.config import ENCODERS, encoder_named
 from benchmarks.zoo.correlates import orient_undeclared, records_of_setting, within_families
@@ -370,6 +371,21 @@ def test_criteria_are_reached_by_the_truth(summary):
     assert all(c["reached"] for c in of_truth)
 
 
+def test_the_same_is_asked_of_what_the_library_takes(rows, summary, monkeypatch):
+    assert {c["needs"] for c in summary["criteria"]} <= {*LEVELS}  # these rows lack it
+    found = table_of(rows, summary)
+    records = [
+        {key: math.nan if value is None else value for key, value in record.items()}
+        for record in as_records(summary["correlations"])
+    ]
+    for number, reached in (("truth", {True}), ("chance", {False})):
+        monkeypatch.setattr(study, "SHIPPED", number)
+        asked = [c for c in study.criteria(found, records) if c["needs"] == "library"]
+        assert len(asked) == 8
+        assert {c["reached"] for c in asked} == reached
+        assert "family left out" not in " ".join(c["asked"] for c in asked)
+
+
 def test_failures_name_the_encoder_that_came_out_worse_than_promised():
     found = table(encoders=FEW, own_noise=0.0, seed_noise=0.01)
     best = min(found.quality[SMALL], key=lambda n: found.quality[SMALL][n].mean)
@@ -572,6 +588,15 @@ def test_the_page_shows_what_the_library_takes(page, summary):
     taken = {"surrogate, with features": "hindsight", "viv": "truth", "complexity": "chance"}
     assert f"of {page.r(means(summary)['chance']['spearman'])}" in page.shipped(summary, taken)
     assert "**Before the count of dimensions**" in page.answer(summary, taken)
+    assert "the plan did not choose it" not in page.answer(summary, taken)
+    asked = [c for c in summary["criteria"] if c["needs"] == "features"]
+    also = summary | {"criteria": summary["criteria"] + [c | {"needs": "library"} for c in asked]}
+    answer = page.answer(also, taken)
+    assert f"Spearman {page.r(asked[0]['worst'])}" in answer
+    assert "the plan did not choose it" in answer
+    assert (
+        answer.partition("The hypotheses")[2] == page.answer(summary).partition("The hypotheses")[2]
+    )
 
 
 def test_the_page_without_rows_says_what_is_missing(page, tmp_path):

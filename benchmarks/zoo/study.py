@@ -122,7 +122,7 @@ def summarise(
             for level, choice in choices.items()
         },
         "best": _best_of_levels(table, means),
-        "criteria": criteria(table, records, means),
+        "criteria": criteria(table, records),
         "failures": {
             level: failures(table, left_out_name(level))
             for level, choice in choices.items()
@@ -217,17 +217,18 @@ def _add_choice(
         table.numbers[dataset][other] = values.get(dataset, {})
 
 
-def criteria(
-    table: Table, records: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def criteria(table: Table, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the protocol asks of a choice, level by level, with the figure in the worst setting.
 
-    `reached` is None while a main setting, or the figure in one, is missing.
+    The last is of what the library measures, which no protocol chose: the same is asked of it, but
+    for the family left out. `reached` is None while a main setting, or the figure in one, is
+    missing.
     """
     settings = [str(s) for s in table.main_settings]
+    asked = {level: (choice_name(level), left_out_name(level)) for level in LEVELS}
     found = []
-    for level in LEVELS:
-        if choice_name(level) not in table.declared:
+    for needs, (name, left_out) in (asked | {"library": (SHIPPED, None)}).items():
+        if name not in table.declared or not (left_out or _measured(table, name)):
             continue
 
         def worst(name: str, subset: str, key: str) -> float:
@@ -240,19 +241,21 @@ def criteria(
             return min(values) if values and all(map(math.isfinite, values)) else math.nan
 
         for subset in ("all", "undistorted"):
-            for title, name, key, bound in (
-                ("Spearman", choice_name(level), "spearman", 0.85),
-                ("lower end of its interval", choice_name(level), "low", 0.6),
-                ("lower end, bootstrap percentile", choice_name(level), "percentile_low", 0.6),
-                ("Spearman, family left out of the choice", left_out_name(level), "spearman", 0.75),
-                ("Spearman minus that of every rival", choice_name(level), "over_every_rival", 0.0),
+            for title, number, key, bound in (
+                ("Spearman", name, "spearman", 0.85),
+                ("lower end of its interval", name, "low", 0.6),
+                ("lower end, bootstrap percentile", name, "percentile_low", 0.6),
+                ("Spearman, family left out of the choice", left_out, "spearman", 0.75),
+                ("Spearman minus that of every rival", name, "over_every_rival", 0.0),
             ):
-                figure = worst(name, subset, key)
+                if number is None:
+                    continue
+                figure = worst(number, subset, key)
                 complete = len(settings) == 4 and math.isfinite(figure)
                 reached = figure > bound if key != "spearman" else figure >= bound
                 found.append(
                     {
-                        "needs": level,
+                        "needs": needs,
                         "subset": subset,
                         "asked": title,
                         "bound": bound,
