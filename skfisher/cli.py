@@ -118,7 +118,7 @@ def _demo(options: argparse.Namespace) -> int:
     def progress(record: EncoderRecord) -> None:
         done.append(record.name)
         print(
-            f"  {len(done)}/{len(encoders)}  {record.name:<18} {_score(record)}"
+            f"  {len(done)}/{len(encoders)}  {record.name:<18} {_score(record):<16}"
             f"   {record.seconds:5.1f} s",
             flush=True,
         )
