@@ -18,6 +18,7 @@ from findings import (
     plain,
     r,
     reasoning,
+    settings_of,
     span,
     terms_of,
 )
@@ -214,7 +215,32 @@ def shipped(summary, taken=SHIPPED):
         if name in means
     ]
     head = ["criterion", *NUMBER_HEAD, "minus dimension", "the same, no distortions"]
-    return reasoning(means, taken) + table(head, rows) if rows else "*Not known yet.*\n\n"
+    if not rows:
+        return "*Not known yet.*\n\n"
+    parts = reasoning(means, taken) + table(head, rows)
+    return parts + setting_by_setting(summary, taken.get("surrogate, with features"))
+
+
+def setting_by_setting(summary, name):
+    """A number in every setting, beside the rival that is strongest there in either direction."""
+    rows = [
+        [
+            escape(c["setting"]),
+            "all" if c["subset"] == "all" else "without distortions",
+            str(c["n"]),
+            r(c["spearman"]) + span(c),
+            f"``{c['rival']}``" if c.get("rival") else "n/a",
+            over(c, "over_best_rival"),
+        ]
+        for c in settings_of(summary, name)
+    ]
+    if not rows:
+        return ""
+    head = ["setting", "encoders", "number of them", "Spearman", "strongest rival", "minus rival"]
+    text = (
+        f"``{name}`` in every setting, beside the rival that is strongest there, either way round:"
+    )
+    return f"{text}\n\n{table(head, rows)}"
 
 
 def number_row(summary, mean, others):
@@ -333,7 +359,7 @@ def folded(title, text):
 def between(summary):
     """How the settings rank the encoders, among each other."""
     rows = [
-        [escape(b["first"]), escape(b["second"]), str(b["n"]), r(b["spearman"])]
+        [escape(b["first"]), escape(b["second"]), str(b["n"]), r(b["spearman"]) + span(b)]
         for b in summary["between_settings"]
     ]
     if not rows:
@@ -367,14 +393,21 @@ def failures(summary):
     if level not in summary["failures"]:
         return ""
     found, library = summary["failures"][level], summary["failures"].get("library")
-    own = {e["encoder"]: e["residual"] for e in (library or found)["encoders"]}
+    own = {e["encoder"]: e for e in (library or found)["encoders"]}
     rows = [
         [
             f"``{e['encoder']}``",
             e["family"],
             r(e["residual"]),
             " ".join(map(r, e["by_setting"])),
-            r(own.get(e["encoder"])) if library else "n/a",
+            *(
+                [
+                    r(own[e["encoder"]]["residual"]),
+                    " ".join(map(r, own[e["encoder"]]["by_setting"])),
+                ]
+                if library and e["encoder"] in own
+                else ["n/a", "n/a"]
+            ),
         ]
         for e in found["encoders"][:BEST]
     ]
@@ -396,7 +429,7 @@ def failures(summary):
         "library takes. Residual: promised minus reached rank, as a share of the encoders; "
         "positive means generated worse than promised.\n\n"
     )
-    head = ["encoder", "family", "residual", "by setting", "of the library's number"]
+    head = ["encoder", "family", "residual", "by setting", "the library's number", "by setting"]
     text += table(head, rows)
     text += "What the residuals go with: Spearman over encoders, averaged over settings.\n\n"
     text += table(["property", "meaning", "the choice", "the library's number"], causes)

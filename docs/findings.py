@@ -6,10 +6,10 @@ from render import escape
 
 from benchmarks.zoo.declared import LEVELS
 from benchmarks.zoo.figures import best_level
-from benchmarks.zoo.study import as_records, choice_name, left_out_name
+from benchmarks.zoo.study import LIBRARY, as_records, choice_name, left_out_name
 
 SHIPPED = {
-    "surrogate, with features": "surrogate_shipped",
+    "surrogate, with features": LIBRARY,
     "surrogate, without": "surrogate_shipped_pixels",
     "viv": "viv_sum",
     "complexity": "fir_log",
@@ -40,32 +40,7 @@ def answer(summary, taken=SHIPPED):
     ceilings = [s["reliability"]["ceiling"] for s in main]
     if all(c is not None for c in ceilings):
         start += f" No correlation can be above {min(ceilings):.3f}, the seeds' own ceiling."
-    lines = []
-    default = taken.get("surrogate, with features")
-    if default in means:
-        own = means[default]
-        lines.append(
-            f"**What the library takes** with features, ``{default}``"
-            f"{', made after the first results' if summary['numbers'][default]['late'] else ''}: "
-            f"{r(own['spearman'])}{span(own)} (by family:"
-            f"{span(own, 'family_low', 'family_high') or ' n/a'}), {r(field(others, default))} "
-            f"without the distortions, {r(own['worst'])} in the worst setting."
-        )
-        lines += library_asked(summary)
-        rival = own.get("rival")
-        if rival:
-            lines.append(
-                f"**Before the strongest rival**, in either direction, ``{rival}`` with "
-                f"{r(means[rival]['spearman'])}{span(means[rival])}: by "
-                f"{over(own, 'over_best_rival')}."
-            )
-        if "over_dimension" in own and "over_dimension" in others.get(default, {}):
-            lines.append(
-                f"**Before the count of dimensions**, which needs no measurement and has "
-                f"{r(field(means, 'dimension'))}, without the distortions "
-                f"{r(field(others, 'dimension'))}: by {over(own, 'over_dimension')}, and by "
-                f"{over(others[default], 'over_dimension')}."
-            )
+    lines = library_found(summary, taken)
     lines += [
         f"**Families that a choice did not see**: choices among the announced numbers made without "
         f"one family ({picked}, with {needs(level)}) order the families left out with "
@@ -81,25 +56,62 @@ def answer(summary, taken=SHIPPED):
     )
 
 
-def library_asked(summary):
+def library_found(summary, taken):
+    """What the library takes with features: its figures, and those of what it has to beat."""
+    means, others = means_of(summary), means_of(summary, "undistorted")
+    name = taken.get("surrogate, with features")
+    if name not in means:
+        return []
+    own, other = means[name], others.get(name, {})
+    made = ", made after the first results" if summary["numbers"][name]["late"] else ""
+    lines = [
+        f"**What the library takes** with features, ``{name}``{made}: {r(own['spearman'])}"
+        f"{span(own)} (by family:{span(own, 'family_low', 'family_high') or ' n/a'}), "
+        f"{r(other.get('spearman'))}{span(other)} without the distortions, {r(own['worst'])} in "
+        "the worst setting.",
+        *library_asked(summary, name),
+    ]
+    rival = own.get("rival")
+    if rival:
+        lines.append(
+            f"**Before the strongest rival**, in either direction, ``{rival}`` with "
+            f"{r(means[rival]['spearman'])}{span(means[rival])}: by {over(own, 'over_best_rival')}."
+        )
+    if "over_dimension" in own and "over_dimension" in other:
+        lines.append(
+            f"**Before the count of dimensions**, which needs no measurement and has "
+            f"{r(field(means, 'dimension'))}, without the distortions "
+            f"{r(field(others, 'dimension'))}: by {over(own, 'over_dimension')}, and by "
+            f"{over(other, 'over_dimension')}."
+        )
+    return lines
+
+
+def library_asked(summary, name):
     """What the library takes beside what was asked of a choice; nothing while that is open."""
     asked = [c for c in summary["criteria"] if c["needs"] == "library"]
     if not asked or any(c["reached"] is None for c in asked):
         return []
-    figures = {(c["subset"], c["asked"]): c["worst"] for c in asked}
-
-    def both(title):
-        ends = r(figures["all", title]), r(figures["undistorted", title])
-        return ends[0] if ends[0] == ends[1] else f"{ends[0]} and {ends[1]}"
-
-    missed = [c["asked"] for c in asked if not c["reached"]]
-    verdict = f"misses: {', '.join(dict.fromkeys(missed))}" if missed else "reaches"
+    parts = []
+    for title in dict.fromkeys(c["asked"] for c in asked):
+        both = [c for c in asked if c["asked"] == title]  # over all encoders, and no distortions
+        missed = "" if all(c["reached"] for c in both) else ", not reached"
+        figures = " and ".join(r(c["worst"]) for c in both)
+        parts.append(f"{title} {figures} (asked: {both[0]['bound']:g}{missed})")
+    main = {s["setting"] for s in summary["settings"] if s["main"]}
+    cases = [c for c in settings_of(summary, name) if c["setting"] in main]
+    sure = sum((c.get("over_best_rival_low") or -1) > 0 for c in cases)
     return [
-        f"**What was asked of a choice**, in the worst setting, it {verdict}, over all encoders "
-        f"and without the distortions: Spearman {both('Spearman')} (asked: 0.85), lower end "
-        f"{both('lower end of its interval')} (0.6), minus that of every rival "
-        f"{both('Spearman minus that of every rival')} (0). But the plan did not choose it."
+        f"**What was asked of a choice**, and what it has in the worst setting, over all encoders "
+        f"and without the distortions: {'; '.join(parts)}. The interval of its margin over a "
+        f"setting's strongest rival lies above 0 in {sure} of {len(cases)} cases. The plan did not "
+        "choose it."
     ]
+
+
+def settings_of(summary, name):
+    """Records of a number, one for each setting and subset of the encoders."""
+    return [c for c in as_records(summary["correlations"]) if c["number"] == name]
 
 
 def hypotheses(summary, means):
@@ -152,12 +164,12 @@ def hypotheses(summary, means):
         if where[b["first"]] == where[b["second"]] and (b["first"] in main) != (b["second"] in main)
     ]
     if across:
-        low = min(across, key=lambda b: b["spearman"])
+        low, *_, high = sorted(across, key=lambda b: b["spearman"])
         lines.append(
             "- **H4**, that objective and architecture do not matter: the ranks of the MLP flow "
-            f"and of the other generators on one data set correlate by {r(low['spearman'])} "
-            f"({escape(low['first'])}, against {escape(low['second'])}, {low['n']} encoders) to "
-            f"{r(max(b['spearman'] for b in across))}."
+            f"and of the other generators on one data set correlate by {r(low['spearman'])}"
+            f"{span(low)} ({escape(low['first'])}, against {escape(low['second'])}, {low['n']} "
+            f"encoders) to {r(high['spearman'])}{span(high)}."
         )
     else:
         lines.append("- **H4**, that objective and architecture do not matter: not known yet.")

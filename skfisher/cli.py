@@ -201,7 +201,7 @@ def _demo_notes(comparison: EncoderComparison) -> list[str]:
         f"{WARPED}: the latent of {PARENT} with {_STRETCHED} directions stretched and a sine ridge "
         f"added. The warp can be undone, so nothing more is lost "
         f"({_number(warped.reconstruction_error, '.1%')}); the score is lower by "
-        f"{_measured(gap, error)}.",
+        f"{_plus_minus(gap, error)}.",
     ]
 
 
@@ -364,10 +364,10 @@ def _numbers(values: Array) -> list[str]:
 
 
 def _score(record: EncoderRecord) -> str:
-    return _measured(record.diffusability, record.stderr)
+    return _plus_minus(record.diffusability, record.stderr)
 
 
-def _measured(value: float, stderr: float) -> str:
+def _plus_minus(value: float, stderr: float) -> str:
     return with_error(value, stderr).replace("\N{PLUS-MINUS SIGN}", "+-")
 
 

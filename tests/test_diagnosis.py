@@ -175,6 +175,19 @@ def test_complexity_falls_with_the_strength_of_a_warp():
         assert scores[k] - scores[k + 1] > 3 * math.hypot(errors[k], errors[k + 1])
 
 
+def test_the_viv_is_largest_for_a_white_gaussian_and_so_rewards_stretch_and_warp():
+    # what "How to choose" warns of: its unit is the scale, and every structure makes it smaller
+    X = np.random.default_rng(1).normal(size=(1000, 2))
+    warped = np.stack([X[:, 0], X[:, 1] + 3 * np.sin(3 * X[:, 0])], axis=1)
+    white, *others = (
+        LatentGeometryAuditor(score_model="mixture", criterion="viv").fit(Z)
+        for Z in (X, X * [4.0, 1.0], warped)
+    )
+    for other in others:
+        errors = white.report_.diffusability_stderr, other.report_.diffusability_stderr
+        assert other.diffusability_ - white.diffusability_ > 3 * math.hypot(*errors)
+
+
 def test_standardising_takes_an_unnormalised_channel_away():
     X, encoders = cases("unnormalised channels", "rigid")
     settings = {"score_model": "gaussian", "noise_levels": [1.0], "criterion": "complexity"}

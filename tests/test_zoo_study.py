@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from zoo_rows import DECLARED, study_rows
+from zoo_rows import DECLARED, FEW, study_rows
 
 from benchmarks.zoo import study
 from benchmarks.zoo.choice import choose, halves, left_out_choices, normal_scores, spearman
@@ -30,17 +30,8 @@ from benchmarks.zoo.table import (
     missing_runs,
     read_table,
 )
-from skfisher.criteria import CRITERIA
 from skfisher.rivals import RIVALS
 
-FEW = tuple(
-    encoder_named(name)
-    for name in (
-        *("pca16", "pca32", "pca64", "ae16", "ae32", "ae64", "vae32-w0.001", "vae32-w0.02"),
-        *("vae64-w0.005", "gpe16", "gpe32", "gpe64", "dae32", "latent-dae32", "dae-4x4x4"),
-        *("align32", "align64", "stretch4", "stretch16", "drop8"),
-    )
-)
 SMALL = Setting("fashion", "mlp", "flow", "small")
 PLAN = (100, 0)
 
@@ -379,7 +370,7 @@ def test_the_same_is_asked_of_what_the_library_takes(rows, summary, monkeypatch)
         for record in as_records(summary["correlations"])
     ]
     for number, reached in (("truth", {True}), ("chance", {False})):
-        monkeypatch.setattr(study, "SHIPPED", number)
+        monkeypatch.setattr(study, "LIBRARY", number)
         asked = [c for c in study.criteria(found, records) if c["needs"] == "library"]
         assert len(asked) == 8
         assert {c["reached"] for c in asked} == reached
@@ -542,72 +533,3 @@ def test_rivals_point_as_in_the_library(rng):
         if name in declared and metric.higher_is_better is not None:
             assert declared[name].higher_is_better == metric.higher_is_better
         assert name in declared
-
-
-# the page
-
-
-def write(folder, rows, summary):
-    folder.mkdir()
-    for kind, found in rows.items():
-        (folder / f"{kind}.json").write_text(json.dumps({"rows": found}))
-    if summary is not None:
-        (folder / "summary.json").write_text(json.dumps(summary))
-    return folder
-
-
-@pytest.fixture
-def page(monkeypatch):
-    pytest.importorskip("matplotlib")
-    from pathlib import Path
-
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs"))
-    import evidence
-
-    return evidence
-
-
-def test_the_page_draws_every_picture_and_takes_figures_from_the_rows(
-    page, rows, summary, tmp_path
-):
-    page.write_all(tmp_path / "made", write(tmp_path / "rows", rows, summary))
-    made = {path.name for path in (tmp_path / "made").iterdir()}
-    assert {f"evidence-{name}.png" for name in page.FIGURES} <= made
-    answer = (tmp_path / "made" / "evidence-answer.inc").read_text()
-    assert f"{means(summary)['truth']['spearman']:.2f}" in answer
-    lines = (tmp_path / "made" / "evidence.csv").read_text().splitlines()
-    assert len(lines) == 1 + len(summary["correlations"]["rows"])
-
-
-def test_the_page_shows_what_the_library_takes(page, summary):
-    assert set(page.SHIPPED.values()) <= declared_numbers().keys()
-    assert {name.split(",")[0] for name in page.SHIPPED} == CRITERIA.keys()
-    made = page.shipped(summary, {"viv": "hindsight"})
-    assert "``hindsight`` (after the fact)" in made
-    assert f"{means(summary)['hindsight']['spearman']:.2f}" in made
-    taken = {"surrogate, with features": "hindsight", "viv": "truth", "complexity": "chance"}
-    assert f"of {page.r(means(summary)['chance']['spearman'])}" in page.shipped(summary, taken)
-    assert "**Before the count of dimensions**" in page.answer(summary, taken)
-    assert "the plan did not choose it" not in page.answer(summary, taken)
-    asked = [c for c in summary["criteria"] if c["needs"] == "features"]
-    also = summary | {"criteria": summary["criteria"] + [c | {"needs": "library"} for c in asked]}
-    answer = page.answer(also, taken)
-    assert f"Spearman {page.r(asked[0]['worst'])}" in answer
-    assert "the plan did not choose it" in answer
-    assert (
-        answer.partition("The hypotheses")[2] == page.answer(summary).partition("The hypotheses")[2]
-    )
-
-
-def test_the_page_without_rows_says_what_is_missing(page, tmp_path):
-    page.write_all(tmp_path / "made", tmp_path / "nothing")
-    notice = (tmp_path / "made" / "evidence-notice.inc").read_text()
-    assert "The evidence is incomplete" in notice
-    assert "photographs, encoders: 47 of 47 missing" in notice
-    assert "Not known yet" in (tmp_path / "made" / "evidence-answer.inc").read_text()
-
-
-def test_the_page_says_that_a_summary_is_of_other_rows(page, rows, summary):
-    assert "rows: the one at hand" not in page.notice(rows, summary)
-    fewer = rows | {"generator": rows["generator"][:-1]}
-    assert "a summary of these rows: the one at hand is of others" in page.notice(fewer, summary)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from benchmarks.zoo.config import DATASETS, ENCODERS, EPSILON_RUNS, SPATIAL_RUNS
+from benchmarks.zoo.config import DATASETS, ENCODERS, EPSILON_RUNS, SPATIAL_RUNS, encoder_named
 from benchmarks.zoo.declared import Declared, rival_numbers
 
 DECLARED = {
@@ -25,6 +25,16 @@ DECLARED = {
     )
 }
 DECLARED |= {n: rival_numbers()[n] for n in ("gaussian_viv", "two_nn_dimension", "reconstruction")}
+
+FEW = tuple(
+    encoder_named(name)
+    for name in (
+        *("pca16", "pca32", "pca64", "ae16", "ae32", "ae64", "vae32-w0.001", "vae32-w0.02"),
+        *("vae64-w0.005", "gpe16", "gpe32", "gpe64", "dae32", "latent-dae32", "dae-4x4x4"),
+        *("align32", "align64", "stretch4", "stretch16", "drop8"),
+    )
+)
+"""Encoders enough for the statistics, and few enough for a quick test."""
 
 
 def difficulty(rng, encoders=ENCODERS, family_effect=0.5):

@@ -335,7 +335,7 @@ def _candidate_job(dataset: str, config: EncoderConfig) -> Job:
 
 def _late_job(dataset: str, config: EncoderConfig, kind: str) -> Job:
     def run(zoo: Zoo) -> dict[str, Any]:
-        from benchmarks.zoo.measures.late import LATE_NUMBERS
+        from benchmarks.zoo.measures.late import LATE_MEASURES
 
         start, latents = time.process_time(), zoo.latents(config)
         autoencoder = zoo.autoencoder(config)
@@ -344,7 +344,7 @@ def _late_job(dataset: str, config: EncoderConfig, kind: str) -> Job:
             own = Z * latents.scale + latents.centre
             return to_uint8(zoo.decode(autoencoder, own, config.shape))
 
-        found = LATE_NUMBERS[kind](latents.reference, decode, zoo.network)
+        found = LATE_MEASURES[kind](latents.reference, decode, zoo.network)
         seconds = {"seconds": time.process_time() - start}
         return _identity(dataset, config, kind) | found | seconds
 

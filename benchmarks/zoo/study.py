@@ -22,7 +22,9 @@ from benchmarks.zoo.choice import (
     left_out_values,
 )
 from benchmarks.zoo.correlates import (
+    CONFIDENCE,
     SUBSETS,
+    Plan,
     means_over_settings,
     members_of,
     orient_undeclared,
@@ -39,8 +41,10 @@ from benchmarks.zoo.table import (
     missing_runs,
     read_table,
 )
+from skfisher.prediction import predictiveness
 
 __all__ = [
+    "LIBRARY",
     "Agreement",
     "Reliability",
     "agreement",
@@ -59,7 +63,7 @@ __all__ = [
 N_RESAMPLES = 1000
 PROPERTIES = ("dimension", "log_condition", "kurtosis", "nonlinearity_log", "reconstruction")
 """Of the latents, with which the failures of a number are correlated."""
-SHIPPED = "surrogate_shipped"
+LIBRARY = "surrogate_shipped"
 """What the library measures by default."""
 
 
@@ -114,7 +118,7 @@ def summarise(
         "excluded": table.excluded,
         "halves": dict(zip(("choosing", "judging"), halves(), strict=True)),
         "settings": [_setting_record(table, s, reliabilities[s]) for s in table.settings],
-        "between_settings": between_settings(table),
+        "between_settings": between_settings(table, plan),
         "other_measures": other_measures(table),
         "numbers": {name: _number_record(table, d) for name, d in table.declared.items()},
         "choices": {
@@ -128,7 +132,7 @@ def summarise(
             for level, choice in choices.items()
             if choice.terms
         }
-        | ({"library": failures(table, SHIPPED)} if _measured(table, SHIPPED) else {}),
+        | ({"library": failures(table, LIBRARY)} if _measured(table, LIBRARY) else {}),
         "means": as_columns(means),
         "correlations": as_columns(records),
     }
@@ -146,16 +150,23 @@ def as_records(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns["columns"], row, strict=True)) for row in columns["rows"]]
 
 
-def between_settings(table: Table) -> list[dict[str, Any]]:
+def between_settings(table: Table, plan: Plan) -> list[dict[str, Any]]:
     """Spearman of the qualities of every two settings over the encoders that both have."""
+    n_resamples, seed = plan
     found = []
     for one, two in combinations(table.settings, 2):
         first, second = table.quality[one], table.quality[two]
         names = [name for name in first if name in second]
         if len(names) >= 4:
-            pair = ([first[n].mean for n in names], [second[n].mean for n in names])
+            rho = predictiveness(
+                {"first": [first[n].mean for n in names]},
+                [second[n].mean for n in names],
+                n_resamples=n_resamples,
+                random_state=seed,
+                confidence=CONFIDENCE,
+            )["first"].spearman
             row = {"first": str(one), "second": str(two), "n": len(names)}
-            found.append(row | {"spearman": spearman_of(*pair)})
+            found.append(row | {"spearman": rho.value, "low": rho.low, "high": rho.high})
     return found
 
 
@@ -225,32 +236,24 @@ def criteria(table: Table, records: Sequence[Mapping[str, Any]]) -> list[dict[st
     missing.
     """
     settings = [str(s) for s in table.main_settings]
-    asked = {level: (choice_name(level), left_out_name(level)) for level in LEVELS}
+    judged = {level: choice_name(level) for level in LEVELS} | {"library": LIBRARY}
+    known = {record["number"] for record in records}
     found = []
-    for needs, (name, left_out) in (asked | {"library": (SHIPPED, None)}).items():
-        if name not in table.declared or not (left_out or _measured(table, name)):
+    for needs, name in judged.items():
+        if name not in known:
             continue
-
-        def worst(name: str, subset: str, key: str) -> float:
-            of = {
-                r["setting"]: r.get(key, math.nan)
-                for r in records
-                if r["number"] == name and r["subset"] == subset
-            }
-            values = [of.get(s, math.nan) for s in settings]
-            return min(values) if values and all(map(math.isfinite, values)) else math.nan
-
+        asked = [
+            ("Spearman", name, "spearman", 0.85),
+            ("lower end of its interval", name, "low", 0.6),
+            ("lower end, bootstrap percentile", name, "percentile_low", 0.6),
+            ("Spearman minus that of every rival", name, "over_every_rival", 0.0),
+        ]
+        if needs in LEVELS:
+            left_out = left_out_name(needs)
+            asked.append(("Spearman, family left out of the choice", left_out, "spearman", 0.75))
         for subset in ("all", "undistorted"):
-            for title, number, key, bound in (
-                ("Spearman", name, "spearman", 0.85),
-                ("lower end of its interval", name, "low", 0.6),
-                ("lower end, bootstrap percentile", name, "percentile_low", 0.6),
-                ("Spearman, family left out of the choice", left_out, "spearman", 0.75),
-                ("Spearman minus that of every rival", name, "over_every_rival", 0.0),
-            ):
-                if number is None:
-                    continue
-                figure = worst(number, subset, key)
+            for title, number, key, bound in asked:
+                figure = _worst(records, settings, number, subset, key)
                 complete = len(settings) == 4 and math.isfinite(figure)
                 reached = figure > bound if key != "spearman" else figure >= bound
                 found.append(
@@ -264,6 +267,23 @@ def criteria(table: Table, records: Sequence[Mapping[str, Any]]) -> list[dict[st
                     }
                 )
     return found
+
+
+def _worst(
+    records: Sequence[Mapping[str, Any]],
+    settings: Sequence[str],
+    number: str,
+    subset: str,
+    key: str,
+) -> float:
+    """The least figure over the settings; NaN where one of them lacks it."""
+    of = {
+        r["setting"]: r.get(key, math.nan)
+        for r in records
+        if r["number"] == number and r["subset"] == subset
+    }
+    values = [of.get(setting, math.nan) for setting in settings]
+    return min(values) if values and all(map(math.isfinite, values)) else math.nan
 
 
 def failures(table: Table, number: str) -> dict[str, list[dict[str, Any]]]:

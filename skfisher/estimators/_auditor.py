@@ -121,8 +121,10 @@ class LatentGeometryAuditor(BaseEstimator):
         What `diffusability_` and `score` are, higher being better. "surrogate": minus the Frechet
         distance between decoded samples of a Gaussian mixture and decoded latents, in features.
         "viv": minus the velocity irreducible variance, summed over dimensions, over the latent's
-        RMS scale. "complexity": minus the mean of t^2 R / d over 21 levels from 0.05 to 5 times
-        that scale. "auto" is "surrogate" where `features` are given and "viv" elsewhere.
+        RMS scale; it goes with the dimensions, and is the better the more uneven the variances,
+        which `diagnosis_` finds fault with. "complexity": minus the mean of t^2 R / d over 21
+        levels from 0.05 to 5 times that scale. "auto" is "surrogate" where `features` are given and
+        "viv" elsewhere.
     decoder : object or callable, default=None
         For "surrogate": takes latents, in the library of X, to data, by `decode`,
         `inverse_transform` or its call, in that order. None is that of the encoder.

@@ -14,7 +14,7 @@ from benchmarks.zoo.measures.published import entry
 from skfisher import LatentGeometryAuditor
 from skfisher.surrogates import FITTED, fit_surrogate, surrogate_distance
 
-__all__ = ["LATE_NUMBERS", "late_numbers", "shipped_numbers"]
+__all__ = ["LATE_MEASURES", "late_numbers", "shipped_numbers"]
 
 LATE_ROWS = 2_000
 
@@ -76,8 +76,8 @@ def shipped_numbers(
     return _distances(Z[: FITTED * points], Z[:points], decode, ways)
 
 
-LATE_NUMBERS = {"late": late_numbers, "shipped": shipped_numbers}
-"""What measures the numbers of each kind of row."""
+LATE_MEASURES = {"late": late_numbers, "shipped": shipped_numbers}
+"""The function behind each kind of row."""
 
 
 def _distances(
